@@ -1,0 +1,65 @@
+"""Every error a user can meet: what was expected, what came, what to type next."""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class VPAgentError(Exception):
+    """Root of the errors this package raises on purpose."""
+
+
+class ConfigError(VPAgentError, ValueError):
+    """A configuration value or field that does not fit."""
+
+
+class ObservationError(VPAgentError, ValueError):
+    """An observation that misses a part or has a malformed one."""
+
+
+class ActionError(VPAgentError, ValueError):
+    """An action of wrong shape or with non-finite numbers."""
+
+
+class DatasetError(VPAgentError, ValueError):
+    """A dataset that does not fit the policy or is damaged."""
+
+
+class AgentFolderError(VPAgentError, ValueError):
+    """An agent folder or checkpoint that is incomplete, altered or of another shape."""
+
+
+class OutputExistsError(VPAgentError, FileExistsError):
+    """An output folder that already holds something."""
+
+
+class UnknownNameError(VPAgentError, KeyError):
+    """A name (task, preset, environment id) that is not in its list."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would print the repr
+
+
+class MissingExtraError(VPAgentError, ImportError):
+    """An optional package that is not installed."""
+
+
+class SimulatorError(VPAgentError, RuntimeError):
+    """A simulator or its renderer that cannot run here."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'X'?` if one of `known` is similar to `name`, else an empty string."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def need(module: str, *, extra: str) -> ModuleType:
+    """Imports an optional package, or says which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{module} cannot be imported ({error}); install it: pip install 'vp-agent[{extra}]'"
+        ) from error
