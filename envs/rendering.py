@@ -1,0 +1,124 @@
+"""Camera images of a MuJoCo model without the ways in which shared GL state goes wrong.
+
+Each `Cameras` owns one GL context and makes it current before it draws, reads or frees. Freeing GL
+objects while another context is current destroys that context's buffers, and the next image there is
+uninitialised memory without any error; robosuite's own renderer does this after every hard reset.
+"""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vp_agent.errors import SimulatorError
+
+RenderQuality = Literal["full", "fast"]
+RENDER_QUALITIES: tuple[RenderQuality, ...] = ("full", "fast")
+
+_VISUAL_GROUP = 1  # robosuite: group 0 holds the collision geoms, 1 what is meant to be seen
+# pixels are nearly free on a CPU (the cost is per vertex), and with them smooth edges
+_FAST_OVERSAMPLING = 2
+_FAST_SHADOW_MAP = 1024  # enough for small images; MuJoCo's default is 4096
+_APT = {
+    "osmesa": "apt-get install -y libosmesa6",
+    "egl": "apt-get install -y libegl1 libgl1-mesa-dri",
+}
+
+
+def choose_gl() -> str:
+    """Sets MUJOCO_GL, if the user has not, before MuJoCo reads it at import."""
+    if not os.environ.get("MUJOCO_GL") and sys.platform == "linux":
+        gpu = any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dri"))
+        os.environ["MUJOCO_GL"] = "egl" if gpu else "osmesa"
+    return os.environ.get("MUJOCO_GL", "")
+
+
+def gl_error(cause: BaseException) -> SimulatorError:
+    """What to say when no image can be drawn on this machine."""
+    gl = os.environ.get("MUJOCO_GL", "")
+    fix = _APT.get(gl, _APT["osmesa"] + " && export MUJOCO_GL=osmesa")
+    return SimulatorError(
+        f"MuJoCo cannot draw images with MUJOCO_GL={gl!r} ({type(cause).__name__}: {cause}); "
+        f"install the OpenGL libraries: {fix}"
+    )
+
+
+class Cameras:
+    """Draws the cameras of one MuJoCo model as upright RGB images."""
+
+    def __init__(self, model: Any, *, resolution: tuple[int, int], quality: RenderQuality) -> None:
+        import mujoco
+
+        self._mujoco = mujoco
+        self._model = model
+        self._fast = quality == "fast"
+        self._scale = _FAST_OVERSAMPLING if self._fast else 1
+        height, width = (size * self._scale for size in resolution)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, height)
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
+        if self._fast:
+            model.vis.quality.offsamples = 0
+            model.vis.quality.shadowsize = _FAST_SHADOW_MAP
+        self._context = self._gl = None
+        try:
+            self._gl = mujoco.GLContext(width, height)
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        except Exception as error:  # every GL backend raises its own kind
+            self.close()
+            raise gl_error(error) from error
+        self._rect = mujoco.MjrRect(0, 0, width, height)
+        self._scene = mujoco.MjvScene(model, maxgeom=10_000)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = not self._fast
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[:] = 0
+        self._option.geomgroup[_VISUAL_GROUP] = 1
+        self._option.sitegroup[:] = 0
+        self._pixels = np.empty((height, width, 3), np.uint8)
+
+    def draw(self, data: Any, cameras: Iterable[str]) -> list[np.ndarray]:
+        """One (H, W, 3) uint8 image per camera name."""
+        if self._gl is None:
+            raise SimulatorError("these cameras are closed; make a new environment")
+        self._gl.make_current()
+        return [self._draw(data, self._model.camera(camera).id) for camera in cameras]
+
+    def _draw(self, data: Any, camera_id: int) -> np.ndarray:
+        mujoco = self._mujoco
+        camera = mujoco.MjvCamera()
+        camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        camera.fixedcamid = camera_id
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(
+            self._model, data, self._option, None, camera, everything, self._scene
+        )
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
+        upright = self._pixels[::-1]  # OpenGL's first row is the lowest
+        if self._scale == 1:
+            return upright.copy()
+        height, width = (size // self._scale for size in upright.shape[:2])
+        blocks = upright.reshape(height, self._scale, width, self._scale, 3)
+        total = blocks.sum(axis=(1, 3), dtype=np.uint16)
+        area = self._scale**2
+        return ((total + area // 2) // area).astype(np.uint8)
+
+    def close(self) -> None:
+        """Frees the GL objects inside their own context; may be called twice."""
+        if self._gl is None:
+            return
+        if self._context is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._context = None
+        self._gl.free()
+        self._gl = None
+
+    def __del__(self) -> None:
+        # At interpreter exit MuJoCo may be gone already; the process frees everything then.
+        if getattr(self, "_gl", None) is not None and not sys.is_finalizing():
+            self.close()
