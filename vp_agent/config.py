@@ -1,0 +1,331 @@
+"""What the paper varies, as frozen dataclasses that round-trip through JSON.
+
+The defaults are the paper's model (three views, Stable Video Diffusion); the small agents of the demo
+are the same classes with other numbers.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import cattrs
+
+from vp_agent.errors import ConfigError, UnknownNameError, closest
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises a `ConfigError` with `message` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """A stack of bottleneck blocks; the first one strides.
+
+    Attributes:
+        channels: output channels; the inner width is channels / expansion.
+        groups: normalisation groups of the inner width (the output has groups * expansion).
+    """
+
+    channels: int
+    groups: int
+    blocks: int = 2
+    expansion: int = 4
+    stride_t: int = 1
+    stride_s: int = 1
+
+    def __post_init__(self) -> None:
+        require(
+            self.channels % self.expansion == 0
+            and self.channels // self.expansion % self.groups == 0,
+            f"adapter layer: {self.channels} channels do not divide by expansion {self.expansion} "
+            f"and groups {self.groups}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TapConfig:
+    """One feature map of the U-Net and the adapter layers that take it in.
+
+    Attributes:
+        module: dotted name of the diffusers module whose output is tapped.
+        channels: its channels.
+        factor: latent side / feature side.
+        side: layer between the tap and the concatenation with the trunk (none for the first tap).
+        trunk: layer after the concatenation.
+    """
+
+    module: str
+    channels: int
+    factor: int
+    trunk: LayerConfig
+    side: LayerConfig | None = None
+
+
+def _layer(channels: int, groups: int = 10, **kwargs: int) -> LayerConfig:
+    return LayerConfig(channels=channels, groups=groups, **kwargs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """The CNN adapter (paper section 3.2): taps from shallow to deep, then each view, then all views."""
+
+    taps: tuple[TapConfig, ...] = (
+        TapConfig(
+            module="up_blocks.3.attentions.1", channels=320, factor=1, trunk=_layer(320, stride_s=2)
+        ),
+        TapConfig(
+            module="up_blocks.2.attentions.1",
+            channels=640,
+            factor=2,
+            side=_layer(320),
+            trunk=_layer(640, stride_s=2),
+        ),
+        TapConfig(
+            module="up_blocks.1.attentions.1",
+            channels=1280,
+            factor=4,
+            side=_layer(640),
+            trunk=_layer(1280, stride_s=2),
+        ),
+        TapConfig(
+            module="up_blocks.0.resnets.1",
+            channels=1280,
+            factor=8,
+            side=_layer(640),
+            trunk=_layer(1280),
+        ),
+        TapConfig(
+            module="down_blocks.2.downsamplers.0",
+            channels=1280,
+            factor=8,
+            side=_layer(640),
+            trunk=_layer(1280),
+        ),
+    )
+    view_layers: tuple[LayerConfig, ...] = (_layer(864, 8), _layer(576, 6))
+    fused_layers: tuple[LayerConfig, ...] = (
+        _layer(1280),
+        _layer(960, 8),
+        _layer(720, 6),
+        _layer(540, 5),
+        _layer(420, 5),
+        _layer(420, 7, expansion=2),
+        _layer(420, 7, expansion=2),
+        _layer(420, 7, expansion=2, blocks=4, stride_t=2),
+        _layer(420, 7, expansion=2, blocks=4, stride_t=2),
+        _layer(420, 7, expansion=2, blocks=4, stride_t=2),
+    )
+    norm_groups: int = 14
+
+    def __post_init__(self) -> None:
+        require(len(self.taps) > 0, "adapter.taps must name at least one U-Net module")
+        require(self.taps[0].side is None, "adapter.taps[0] has no trunk to join: side must be null")
+        require(
+            all(tap.side is not None for tap in self.taps[1:]),
+            "every adapter tap after the first needs a side layer",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionHeadConfig:
+    """The 1-D action U-Net (adapted from Diffusion Policy)."""
+
+    widths: tuple[int, ...] = (256, 512, 1024)
+    step_width: int = 256
+    kernel: int = 5
+    groups: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditioningConfig:
+    """What SVD's U-Net is told beside the noisy latents."""
+
+    fps_id: int = 6
+    motion_bucket_id: int = 100
+    image_noise: float = 0.02  # pixel noise on the condition images, and the id that tells of it
+    scale_latents: bool = False  # SVD concatenates the unscaled latent of the condition image
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """Training noise: ln sigma ~ N(mean, std^2), one sigma for video and actions."""
+
+    mean: float = 1.0
+    std: float = 1.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class TierConfig:
+    """A named sampler setting (Euler on the Karras schedule, rho 7)."""
+
+    steps: int = 30
+    guidance: float = 2.0
+    sigma_min: float = 0.002
+    sigma_max: float = 700.0
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, f"tier: steps must be >= 1, got {self.steps}")
+        require(
+            0 < self.sigma_min < self.sigma_max,
+            f"tier: need 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionStats:
+    """Per-dimension range of the training actions; the policy works in [-1, 1] between them."""
+
+    min: tuple[float, ...]
+    max: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require(len(self.min) == len(self.max), "action statistics: min and max differ in width")
+        for i, (low, high) in enumerate(zip(self.min, self.max, strict=True)):
+            require(
+                low < high,  # also refuses NaN
+                f"action statistics: dimension {i} has min {low} and max {high}; expected min < max",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoPolicyConfig:
+    """Everything that defines a Video Policy but its weights.
+
+    Attributes:
+        views: cameras in canvas order; the first one also fills the pad slot.
+        frames_per_view: imagined frames, the first of which is the current one.
+        frame_stride: control steps between two imagined frames.
+        horizon: actions of one chunk (K).
+        execute: how many of them are executed before the next plan.
+        resolution: (height, width) of the images.
+        unet, vae, text_encoder: arguments of the diffusers and transformers classes.
+        action_stats: None until the action stage has seen a dataset.
+        render_quality: how the simulator drew the training images.
+    """
+
+    views: tuple[str, ...] = ("gripper", "left", "right")
+    frames_per_view: int = 8
+    frame_stride: int = 4
+    horizon: int = 32  # 1.6 s at 20 Hz (paper 4.4)
+    execute: int = 16
+    action_dim: int = 7
+    control_hz: float = 20.0
+    resolution: tuple[int, int] = (256, 256)
+    unet: dict[str, Any] = field(default_factory=dict)
+    vae: dict[str, Any] = field(default_factory=lambda: dict(SVD_VAE))
+    text_encoder: dict[str, Any] = field(default_factory=lambda: dict(OPENCLIP_VIT_H))
+    adapter: AdapterConfig = AdapterConfig()
+    action_head: ActionHeadConfig = ActionHeadConfig()
+    conditioning: ConditioningConfig = ConditioningConfig()
+    noise: NoiseConfig = NoiseConfig()
+    tiers: dict[str, TierConfig] = field(default_factory=lambda: {"paper": TierConfig()})
+    default_tier: str = "paper"
+    action_stats: ActionStats | None = None
+    render_quality: Literal["full", "fast"] = "full"
+
+    def __post_init__(self) -> None:
+        require(len(self.views) > 0, "views must name at least one camera")
+        require(len(set(self.views)) == len(self.views), f"views repeat: {self.views}")
+        require(
+            0 < self.execute <= self.horizon,
+            f"execute must be in 1..horizon={self.horizon}, got {self.execute}",
+        )
+        require(self.frames_per_view >= 1, "frames_per_view must be >= 1")
+        require(self.frame_stride >= 1, "frame_stride must be >= 1")
+        factor = self.latent_factor * max(tap.factor for tap in self.adapter.taps)
+        require(
+            all(side % factor == 0 for side in self.resolution),
+            f"resolution {self.resolution} must be multiples of {factor} (VAE and deepest tap)",
+        )
+        lengths = 2 ** (len(self.action_head.widths) - 1)
+        require(
+            self.horizon % lengths == 0, f"horizon must be a multiple of {lengths}: {self.horizon}"
+        )
+        require(
+            self.default_tier in self.tiers,
+            f"default_tier {self.default_tier!r} is not among tiers {sorted(self.tiers)}",
+        )
+        if self.action_stats is not None:
+            require(
+                len(self.action_stats.min) == self.action_dim,
+                f"action statistics have {len(self.action_stats.min)} dimensions, "
+                f"action_dim is {self.action_dim}",
+            )
+
+    @property
+    def slots(self) -> int:
+        """Frame slots of the canvas: one pad frame and every view's frames."""
+        return 1 + len(self.views) * self.frames_per_view
+
+    @property
+    def latent_factor(self) -> int:
+        """Image side / latent side of the VAE."""
+        return 2 ** (len(self.vae.get("block_out_channels", (64,))) - 1)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one frame's latent."""
+        height, width = (side // self.latent_factor for side in self.resolution)
+        return self.vae.get("latent_channels", 4), height, width
+
+    def tier(self, name: str) -> TierConfig:
+        """The sampler setting called `name` ("default" is the configuration's own choice)."""
+        name = self.default_tier if name == "default" else name
+        if name not in self.tiers:
+            raise UnknownNameError(
+                f"no tier {name!r}{closest(name, self.tiers)}; tiers: {', '.join(self.tiers)}"
+            )
+        return self.tiers[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready dictionary."""
+        return cattrs.unstructure(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "VideoPolicyConfig":
+        """Inverse of `to_dict`.
+
+        Raises:
+            ConfigError: a field is unknown or has a value that does not fit.
+        """
+        return structure(values, cls)
+
+    def replace(self, **changes: Any) -> "VideoPolicyConfig":
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+_converter = cattrs.Converter(forbid_extra_keys=True)
+
+
+def structure(values: Mapping[str, Any], cls: type[Any]) -> Any:
+    """Builds the frozen dataclass `cls` from JSON values, refusing unknown fields."""
+    try:
+        return _converter.structure(values, cls)
+    except ConfigError:
+        raise
+    except Exception as error:  # cattrs raises exception groups; their messages name the field
+        details = "; ".join(cattrs.transform_error(error))
+        raise ConfigError(f"{cls.__name__} does not fit: {details}") from error
+
+
+# Stable Video Diffusion's own numbers, which are not diffusers' defaults.
+SVD_VAE: dict[str, Any] = {
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 768,
+    "scaling_factor": 0.18215,
+}
+OPENCLIP_VIT_H: dict[str, Any] = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+    "projection_dim": 1024,
+}

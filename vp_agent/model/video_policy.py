@@ -1,0 +1,154 @@
+"""The network: one U-Net evaluation and what the action head makes of its feature maps.
+
+The parts are diffusers' and transformers' own classes (U-Net, VAE, text tower) and ours (adapter,
+action U-Net); their sizes come from a `VideoPolicyConfig`, nothing else differs between agents.
+"""
+
+# B batch, V views, T frames per view, S = 1 + V T slots, C latent channels, H W pixels, h w latent
+# K action steps, A action dim, N action draws that share one video, D text width, E time width
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from einops import rearrange, repeat
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from vp_agent.config import VideoPolicyConfig
+from vp_agent.model import canvas
+from vp_agent.model.action_unet import ActionUNet
+from vp_agent.model.adapter import Adapter, output_width
+from vp_agent.model.taps import collect_taps
+from vp_agent.model.text import END, byte_tokenizer, encode_text
+
+GROUP_NORM_EPS = 1e-5  # the published U-Net's; diffusers mixes 1e-6 and 1e-5
+
+
+class VideoPolicy(nn.Module):
+    """Video U-Net, VAE, text tower, adapter and action head of one configuration."""
+
+    def __init__(self, config: VideoPolicyConfig, *, tokenizer: CLIPTokenizer | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.unet = UNetSpatioTemporalConditionModel(
+            num_frames=config.slots, sample_size=config.latent_shape[1], **config.unet
+        )
+        for name, module in self.unet.named_modules():
+            if isinstance(module, nn.GroupNorm) and ".resnets." in f".{name}.":
+                module.eps = GROUP_NORM_EPS
+        self.vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
+        self.tokenizer = tokenizer or byte_tokenizer()
+        self.text_encoder = CLIPTextModelWithProjection(
+            CLIPTextConfig(
+                **config.text_encoder,
+                pad_token_id=0,
+                bos_token_id=self.tokenizer.bos_token_id,
+                eos_token_id=self.tokenizer.convert_tokens_to_ids(END),
+            )
+        ).requires_grad_(False)
+        time_width = self.unet.time_embedding.linear_2.out_features
+        self.adapter = Adapter(config.adapter, views=len(config.views), time_width=time_width)
+        self.action_head = ActionUNet(
+            config.action_head,
+            action_dim=config.action_dim,
+            condition_width=output_width(
+                config.adapter, frames=config.frames_per_view, latent_hw=config.latent_shape[1:]
+            ),
+            time_width=time_width,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    def forward(
+        self,
+        video_BSChw: Tensor,
+        condition_BSChw: Tensor,
+        text_B1D: Tensor,
+        c_noise_B: Tensor,
+        actions_BNKA: Tensor | None = None,
+        *,
+        stop_action_gradient: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Network outputs F for the video (B, S, C, h, w) and, if given, the actions (B, N, K, A).
+
+        Args:
+            video_BSChw: noisy latents, already scaled by c_in.
+            condition_BSChw: latents of the current views, in every slot of their view.
+            c_noise_B: ln(sigma) / 4, the same for both streams.
+            actions_BNKA: noisy normalised actions, scaled by c_in; N draws share one video.
+            stop_action_gradient: keep the action loss out of the U-Net (paper section 3.3).
+        """
+        taps_wanted = [tap.module for tap in self.config.adapter.taps]
+        with collect_taps(self.unet, taps_wanted) as taps:
+            video = self.unet(
+                torch.cat([video_BSChw, condition_BSChw], dim=2),
+                c_noise_B,
+                encoder_hidden_states=text_B1D,
+                added_time_ids=self._added_ids(video_BSChw),
+            ).sample
+        if actions_BNKA is None:
+            return video, None
+        time_BE = self.unet.time_embedding(
+            self.unet.time_proj(c_noise_B).to(self.unet.time_embedding.linear_1.weight.dtype)
+        )
+        if stop_action_gradient:
+            taps[:] = [tap.detach() for tap in taps]
+            time_BE = time_BE.detach()
+        views = [self._by_view(tap, len(video_BSChw)) for tap in taps]
+        features_BG = self.adapter(views, time_BE).flatten(1)
+        draws = actions_BNKA.shape[1]
+        actions = self.action_head(
+            rearrange(actions_BNKA, "b n k a -> (b n) k a"),
+            repeat(time_BE, "b e -> (b n) e", n=draws),
+            repeat(features_BG, "b g -> (b n) g", n=draws),
+        )
+        return video, rearrange(actions, "(b n) k a -> b n k a", n=draws)
+
+    def _by_view(self, tap: Tensor, batch: int) -> Tensor:
+        slots = rearrange(tap, "(b s) c h w -> b s c h w", b=batch)
+        return rearrange(
+            canvas.split(slots, views=len(self.config.views)), "b v t c h w -> b v c t h w"
+        )
+
+    def _added_ids(self, like: Tensor) -> Tensor:
+        c = self.config.conditioning
+        ids = torch.tensor([c.fps_id, c.motion_bucket_id, c.image_noise], device=like.device)
+        return ids.expand(len(like), 3)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Instructions to cross-attention tokens (B, 1, D)."""
+        return encode_text(self.tokenizer, self.text_encoder, texts)
+
+    @torch.no_grad()
+    def encode_frames(self, frames_BCHW: Tensor) -> Tensor:
+        """Latent moments (B, 2C, h, w), mean then log-variance, of images in [-1, 1]."""
+        posterior: Any = self.vae.encode(frames_BCHW.to(self.vae.dtype)).latent_dist  # type: ignore[union-attr]
+        return posterior.parameters
+
+    def target_latents(self, moments: Tensor) -> Tensor:
+        """The U-Net's clean latents (..., C, h, w) from moments (..., 2C, h, w)."""
+        return moments.chunk(2, dim=-3)[0] * self.vae.config["scaling_factor"]
+
+    def condition_latents(self, moments: Tensor) -> Tensor:
+        """Condition latents (..., C, h, w) from moments: the mean, unscaled as in SVD by default."""
+        scale = self.config.conditioning.scale_latents
+        mean = moments.chunk(2, dim=-3)[0]
+        return mean * self.vae.config["scaling_factor"] if scale else mean
+
+    @torch.no_grad()
+    def decode_video(self, video_BSChw: Tensor) -> Tensor:
+        """Clean latents of the canvas to frames (B, V, T, 3, H, W) in [-1, 1], view by view."""
+        views = canvas.split(video_BSChw, views=len(self.config.views))
+        clips = rearrange(views, "b v t c h w -> (b v t) c h w") / self.vae.config["scaling_factor"]
+        frames: Any = self.vae.decode(clips.to(self.vae.dtype), num_frames=views.shape[2])
+        return rearrange(
+            frames.sample.float(), "(b v t) c h w -> b v t c h w", v=views.shape[1], t=views.shape[2]
+        )
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
