@@ -3,9 +3,9 @@
 if __name__ != "vp_agent.envs":  # the top-level folder is installed as vp_agent.envs
     raise ImportError("import vp_agent.envs, not envs (pip install -e . in the repository root)")
 
-import gymnasium as gym  # noqa: E402
+import gymnasium as gym
 
-# task -> horizon in steps of 1/20 s: about three times what the scripted expert or a teleoperator needs
+# task -> horizon in steps of 1/20 s, about three times what a demonstration needs
 ROBOSUITE_HORIZONS = {
     "Lift": 200,
     "Stack": 300,

@@ -1,10 +1,11 @@
 """Camera images of a MuJoCo model without the ways in which shared GL state goes wrong.
 
 Each `Cameras` owns one GL context and makes it current before it draws, reads or frees. Freeing GL
-objects while another context is current destroys that context's buffers, and the next image there is
-uninitialised memory without any error; robosuite's own renderer does this after every hard reset.
+objects while another context is current destroys that context's buffers, and the next image there
+is uninitialised memory without any error; robosuite's own renderer does this after a hard reset.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Iterable
@@ -50,9 +51,8 @@ class Cameras:
     """Draws the cameras of one MuJoCo model as upright RGB images."""
 
     def __init__(self, model: Any, *, resolution: tuple[int, int], quality: RenderQuality) -> None:
-        import mujoco
-
-        self._mujoco = mujoco
+        self._mujoco: Any = importlib.import_module("mujoco")  # its C names have no stubs
+        mujoco = self._mujoco
         self._model = model
         self._fast = quality == "fast"
         self._scale = _FAST_OVERSAMPLING if self._fast else 1

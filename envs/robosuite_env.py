@@ -1,5 +1,6 @@
 """Five robosuite tasks as Gymnasium environments with LeRobot's observation words."""
 
+import importlib
 import importlib.util
 import logging
 import string
@@ -41,7 +42,7 @@ _TASKS = {
 
 
 class RobosuiteEnv(gym.Env):
-    """A robosuite task with a Panda arm: camera views, arm state and an instruction in, 7 numbers out."""
+    """A robosuite task with a Panda arm: views, arm state and instruction in, 7 numbers out."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
 
@@ -60,7 +61,7 @@ class RobosuiteEnv(gym.Env):
 
         Args:
             task: Lift, Stack, Door, NutAssemblySquare or PickPlaceCan.
-            views: Names of the views, or view -> name of the robosuite camera. Empty: no images.
+            views: Names of the views, or view -> name of the robosuite camera. Empty: no `pixels`.
             resolution: (height, width) of every view.
             horizon: Steps until truncation; None takes the task's own.
             render_quality: "fast" leaves out floor reflections and is 3 to 4 times faster on a CPU;
@@ -97,15 +98,15 @@ class RobosuiteEnv(gym.Env):
             "render_quality": render_quality,
         }
 
-        image = gym.spaces.Box(0, 255, (*self.resolution, 3), np.uint8)
         reach = np.array([10.0] * 3 + [2 * np.pi] * 3 + [1.0] * 2, np.float32)
-        self.observation_space = gym.spaces.Dict(
-            {
-                "pixels": gym.spaces.Dict(dict.fromkeys(self.views, image)),
-                "agent_pos": gym.spaces.Box(-reach, reach, dtype=np.float32),
-                "task": gym.spaces.Text(256, charset=_TEXT),
-            }
-        )
+        spaces: dict[str, gym.Space] = {
+            "agent_pos": gym.spaces.Box(-reach, reach, dtype=np.float32),
+            "task": gym.spaces.Text(256, charset=_TEXT),
+        }
+        if self.views:  # Gymnasium allows no empty Dict space
+            image = gym.spaces.Box(0, 255, (*self.resolution, 3), np.uint8)
+            spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(self.views, image))
+        self.observation_space = gym.spaces.Dict(spaces)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
 
     @property
@@ -172,14 +173,15 @@ class RobosuiteEnv(gym.Env):
                 data.qpos[fingers],
             ]
         )
-        if self._cameras is not None:
-            images = self._cameras.draw(data._data, self.views.values())
-            self._pixels = dict(zip(self.views, images, strict=True))
-        return {
-            "pixels": {view: image.copy() for view, image in self._pixels.items()},
+        observation: dict[str, Any] = {
             "agent_pos": state.astype(np.float32),
             "task": self.instruction,
         }
+        if self._cameras is not None:
+            images = self._cameras.draw(data._data, self.views.values())
+            self._pixels = dict(zip(self.views, images, strict=True))
+            observation["pixels"] = {view: image.copy() for view, image in self._pixels.items()}
+        return observation
 
     def _info(self) -> dict[str, Any]:
         success = bool(self.sim_env._check_success())
@@ -258,7 +260,7 @@ def _make_robosuite(task: str) -> Any:
     if importlib.util.find_spec("robosuite") is None:
         need("robosuite", extra="robosuite")
     try:
-        import robosuite
+        robosuite: Any = importlib.import_module("robosuite")
     except (ImportError, AttributeError, RuntimeError) as error:  # PyOpenGL without its library
         raise gl_error(error) from error
     with _seeded_globals(0):

@@ -1,0 +1,59 @@
+"""Success rate and length of the scripted experts.
+
+python benchmarks/experts.py --task Lift --episodes 50 --noise 0.0
+"""
+
+import time
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+import tyro
+
+import vp_agent  # noqa: F401  (registers the environment ids)
+from vp_agent.envs.experts import expert_for
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure."""
+
+    task: str = "Lift"
+    """Lift, Stack or Door."""
+    episodes: int = 50
+    """Number of seeds, 0 and up."""
+    seed: int = 0
+    """First seed."""
+    noise: float = 0.0
+    """Standard deviation of the noise on the six arm numbers of every action."""
+
+
+def main(settings: Settings) -> None:
+    """Runs the episodes and prints one Markdown table row."""
+    env = gym.make(f"Robosuite-{settings.task}-v0", views=())
+    expert = expert_for(settings.task)
+    lengths, failed, start = [], [], time.process_time()
+    for seed in range(settings.seed, settings.seed + settings.episodes):
+        env.reset(seed=seed)
+        expert.reset(env)
+        generator = np.random.default_rng(seed)
+        steps, ended, info = 0, False, {}
+        while not ended:
+            action = expert.act(env)
+            action[:6] += generator.normal(0, settings.noise, 6)
+            _, _, terminated, truncated, info = env.step(np.clip(action, -1, 1))
+            ended, steps = terminated or truncated, steps + 1
+        if info["is_success"]:
+            lengths.append(steps)
+        else:
+            failed.append(seed)
+    cpu_s = (time.process_time() - start) / settings.episodes
+    median = f"{np.median(lengths):.0f} ({min(lengths)}-{max(lengths)})" if lengths else "-"
+    print(
+        f"| {settings.task} | {settings.noise} | {len(lengths)}/{settings.episodes} | {median} | "
+        f"{cpu_s:.1f} | {failed} |"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
