@@ -1,0 +1,83 @@
+"""A toy task and stand-ins for the agent: enough to test what flies episodes, in milliseconds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+SIDE = 16
+
+
+class Reach(gym.Env):
+    """A white column must be moved to the left edge; action 0 in [-1, 1] moves it."""
+
+    horizon = 40
+
+    def __init__(self, *, views: tuple[str, ...] = ("left", "right"), fail_at: int | None = None):
+        self.views, self.fail_at = views, fail_at
+        image = gym.spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
+        self.observation_space = gym.spaces.Dict(
+            {
+                "pixels": gym.spaces.Dict(dict.fromkeys(views, image)),
+                "agent_pos": gym.spaces.Box(-1, 1, (1,), np.float32),
+                "task": gym.spaces.Text(100),
+            }
+        )
+        self.action_space = gym.spaces.Box(-1, 1, (7,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.column, self.step_count = float(self.np_random.integers(8, SIDE)), 0
+        return self._observation(), {"is_success": False, "versions": {"reach": "1"}}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.step_count += 1
+        if self.step_count == self.fail_at:
+            raise RuntimeError("the simulator broke")
+        self.column = float(np.clip(self.column + action[0], 0, SIDE - 1))
+        success = self.column <= 0
+        truncated = not success and self.step_count >= self.horizon
+        info = {"is_success": success, "versions": {"reach": "1"}}
+        return self._observation(), float(success), success, truncated, info
+
+    def _observation(self) -> dict[str, Any]:
+        image = np.zeros((SIDE, SIDE, 3), np.uint8)
+        image[:, int(self.column)] = 255
+        return {
+            "pixels": {view: image.copy() for view in self.views},
+            "agent_pos": np.zeros(1, np.float32),
+            "task": "move the column to the left",
+        }
+
+
+@dataclass(frozen=True)
+class ToyPlan:
+    """The fields of a plan that the runner reads."""
+
+    actions: np.ndarray
+    video: dict[str, np.ndarray] | None
+    latency_s: float = 0.25
+
+
+class Looker:
+    """Plans six actions to the left when it sees a column and executes four; blind it stays."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int | None] = []
+        self.current_plan: ToyPlan | None = None
+
+    def reset(self, lanes: Any = None, *, seed: int | None = None) -> None:
+        self.seeds.append(seed)
+        self.current_plan, self.used = None, 4
+
+    def act(self, observation: Any, *, video: bool = False) -> np.ndarray:
+        if self.used == 4:
+            sees = observation["pixels"]["left"].any()
+            actions = np.zeros((6, 7), np.float32)
+            actions[:, 0] = -0.5 if sees else 0.0
+            frames = {view: np.stack([im] * 3) for view, im in observation["pixels"].items()}
+            self.current_plan, self.used = ToyPlan(actions, frames if video else None), 0
+        assert self.current_plan is not None
+        self.used += 1
+        return self.current_plan.actions[self.used - 1]

@@ -1,0 +1,60 @@
+"""The demo: the packaged agent flies a few unseen episodes and leaves a report to look at."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vp_agent.errors import OutputExistsError
+from vp_agent.evaluation.runner import RESULTS, EvalSettings, evaluate
+from vp_agent.evaluation.statistics import describe
+from vp_agent.files import atomic_dir
+from vp_agent.report import write_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """Flies a packaged agent in its simulator and writes a report with videos."""
+
+    agent: str = "packaged:lift"
+    """Agent folder, or packaged:NAME for an agent inside the package."""
+    env: str = "Robosuite-Lift-v0"
+    """Environment id; `vp-agent envs` lists them."""
+    episodes: int = 5
+    """Number of episodes; each is filmed."""
+    seed: int = 100_000
+    """First seed; demonstrations were collected from small seeds, so these are unseen."""
+    out: Path = Path("outputs/demo")
+    """Output folder; an earlier demo in it is replaced when this one is complete."""
+    tier: str = "default"
+    """Named sampler setting of the agent."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+
+
+def demo(settings: DemoSettings) -> Path:
+    """Flies the demo and returns the path of its report.
+
+    Raises:
+        OutputExistsError: the output folder holds something that is not an earlier demo.
+    """
+    out = settings.out
+    if out.exists() and not (out / RESULTS).is_file() and any(out.iterdir()):
+        raise OutputExistsError(f"{out} holds no earlier demo; choose another --out")
+    print(f"flying {settings.agent} in {settings.env}, {settings.episodes} episodes", flush=True)
+    with atomic_dir(out) as folder:
+        results = evaluate(
+            EvalSettings(
+                agent=settings.agent,
+                env=settings.env,
+                out=folder,
+                episodes=settings.episodes,
+                seed=settings.seed,
+                tier=settings.tier,
+                device=settings.device,
+                record=settings.episodes,
+                threads=os.cpu_count() or 1,
+            )
+        )
+        report = write_report(folder)
+    print(f"{describe(results)}\nreport: {out / report.name}")
+    return out / report.name
