@@ -1,0 +1,296 @@
+"""Demonstrations of a scripted expert, simulated by several processes, as one LeRobot dataset.
+
+Every finished episode is a file in `<out>.partial/`, so a killed collection goes on where it was.
+The dataset is built when all episodes are there and appears under its name in one rename.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from tqdm import tqdm
+
+from vp_agent.envs.experts import expert_for
+from vp_agent.envs.rendering import RenderQuality
+from vp_agent.errors import (
+    ConfigError,
+    OutputExistsError,
+    SimulatorError,
+    UnknownNameError,
+    closest,
+)
+from vp_agent.files import write_json
+
+_VERSIONED = ("robosuite", "mujoco", "numpy", "gymnasium", "lerobot")
+_HOPELESS = 50  # seeds without one success: the expert does not fit, so stop
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "LP_NUM_THREADS": "1",
+}  # BLAS and llvmpipe of N workers fight
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectSettings:
+    """What to demonstrate and where to put it."""
+
+    env: str
+    """Environment id, for example Robosuite-Lift-v0."""
+    episodes: int
+    """Successful episodes to keep."""
+    out: Path
+    """Folder of the new dataset; must not exist."""
+    views: tuple[str, ...] = ("gripper", "left", "right")
+    """Camera views to record."""
+    resolution: tuple[int, int] = (256, 256)
+    """Height and width of every view."""
+    render_quality: RenderQuality = "full"
+    """"fast" leaves out floor reflections; evaluate with the same."""
+    seed: int = 0
+    """First seed; episodes use seed, seed + 1, ..."""
+    workers: int = 2
+    """Simulator processes; the dataset does not depend on it."""
+    noise: float = 0.0
+    """Largest standard deviation of the noise on the six arm numbers of what is executed; each
+    episode draws its own between a fifth of it and all of it. The stored action stays clean."""
+    hold_steps: int = 8
+    """Steps recorded after success."""
+    horizon: int | None = None
+    """Steps in which the expert must succeed; None takes the environment's."""
+    resume: bool = False
+    """Go on with a collection that was killed."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("episodes", 1), ("workers", 1), ("noise", 0), ("hold_steps", 0)):
+            value = getattr(self, name)
+            if not value >= least:  # NaN as well
+                raise ConfigError(f"{name} must be at least {least}, not {value}")
+        if not self.views:
+            raise ConfigError("views must name at least one camera view")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be at least 0, not {self.seed}")
+
+    @property
+    def task(self) -> str:
+        """The simulator's name of the task."""
+        if self.env not in gym.registry:
+            known = [name for name in gym.registry if name.startswith("Robosuite-")]
+            raise UnknownNameError(
+                f"no environment {self.env!r}{closest(self.env, known)} List: vp-agent envs"
+            )
+        return gym.spec(self.env).kwargs.get("task", self.env)
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Arguments that make the environment an agent sees the same pictures in."""
+        default = gym.spec(self.env).kwargs.get("horizon")
+        return {
+            "views": list(self.views),
+            "resolution": list(self.resolution),
+            "render_quality": self.render_quality,
+            "horizon": default if self.horizon is None else self.horizon,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes the episodes, as JSON."""
+        fields = asdict(self)
+        for name in ("out", "workers", "resume"):
+            del fields[name]
+        fields["versions"] = {name: version(name) for name in _VERSIONED}
+        return json.loads(json.dumps(fields))
+
+
+@dataclass(frozen=True)
+class CollectSummary:
+    """What a collection gave."""
+
+    out: Path
+    episodes: int
+    frames: int
+    tried: int
+    """Seeds simulated up to the last one that was kept."""
+    success_rate: float
+    seconds: float
+
+
+def collect(settings: CollectSettings) -> CollectSummary:
+    """Simulates until enough episodes succeeded, then writes the dataset."""
+    from vp_agent.train.demonstrations import write_dataset
+
+    start = time.monotonic()
+    expert_for(settings.task)  # an unknown task is refused before anything is written
+    partial = _open_partial(settings)
+    try:
+        outcomes = _simulate(settings, partial)
+    except BaseException:
+        if not any(_outcomes(partial).values()):
+            shutil.rmtree(partial)  # nothing worth resuming
+        raise
+    wins = [seed for seed in sorted(outcomes) if outcomes[seed]][: settings.episodes]
+    tried = wins[-1] - settings.seed + 1
+    rate = len(wins) / tried
+    frames = write_dataset(
+        partial / "dataset",
+        name=settings.out.name,
+        episodes=[episode_file(partial, seed) for seed in wins],
+        meta={
+            "env": settings.env,
+            "env_kwargs": settings.env_kwargs,
+            "noise": settings.noise,
+            "hold_steps": settings.hold_steps,
+            "tried": tried,
+            "success_rate": rate,
+            "versions": settings.identity()["versions"],
+        },
+    )
+    os.rename(partial / "dataset", settings.out)
+    shutil.rmtree(partial)
+    seconds = time.monotonic() - start
+    return CollectSummary(settings.out, len(wins), frames, tried, rate, seconds)
+
+
+def episode_file(partial: Path, seed: int) -> Path:
+    """Where a successful episode lies until the dataset is built."""
+    return partial / f"seed-{seed:09d}.npz"
+
+
+def _failure_file(partial: Path, seed: int) -> Path:
+    return partial / f"seed-{seed:09d}.failed"
+
+
+def _outcomes(partial: Path) -> dict[int, bool]:
+    """Seed -> success of every finished episode."""
+    files = partial.glob("seed-*")
+    finished = (path for path in files if path.suffix in (".npz", ".failed"))
+    return {int(path.stem[5:]): path.suffix == ".npz" for path in finished}
+
+
+def _open_partial(settings: CollectSettings) -> Path:
+    out = settings.out
+    if out.exists():
+        raise OutputExistsError(f"{out} exists already; give another --out or remove it")
+    partial = out.with_name(out.name + ".partial")
+    identity, record = settings.identity(), partial / "settings.json"
+    if not record.exists():  # a kill before this file was written left nothing of use
+        write_json(record, identity)
+        return partial
+    if not settings.resume:
+        raise OutputExistsError(
+            f"{partial} holds an unfinished collection; add --resume to go on, or remove it"
+        )
+    before = json.loads(record.read_text())
+    for field in sorted(identity.keys() | before.keys()):
+        if identity.get(field) != before.get(field):
+            raise ConfigError(
+                f"cannot resume {partial}: {field} was {before.get(field)!r} and is now "
+                f"{identity.get(field)!r}; use the old value or another --out"
+            )
+    return partial
+
+
+def _simulate(settings: CollectSettings, partial: Path) -> dict[int, bool]:
+    """Seed -> success, gapless from the first seed to beyond the last success that is needed."""
+    outcomes = _outcomes(partial)
+    next_seed, running = settings.seed, {}
+    bar = tqdm(
+        total=settings.episodes,
+        initial=min(settings.episodes, sum(outcomes.values())),
+        desc=settings.env,
+        unit="episode",
+        mininterval=0.1 if os.isatty(2) else 10.0,
+    )
+    context = multiprocessing.get_context("spawn")
+    with bar, _environment(_ONE_THREAD):
+        pool = ProcessPoolExecutor(settings.workers, context, initializer=_die_with_parent)
+        try:
+            while True:
+                # Seeds start in order and all that started are awaited, so the first N successes
+                # are the same for any number of workers.
+                while (
+                    sum(outcomes.values()) < settings.episodes and len(running) < settings.workers
+                ):
+                    if next_seed not in outcomes:
+                        running[pool.submit(_run_seed, settings, partial, next_seed)] = next_seed
+                    next_seed += 1
+                if not running:
+                    return outcomes
+                done: set[Future[bool]] = wait(running, return_when=FIRST_COMPLETED).done
+                for future in done:
+                    outcomes[running.pop(future)] = future.result()
+                wins = sum(outcomes.values())
+                bar.update(min(wins, settings.episodes) - bar.n)
+                bar.set_postfix(success=f"{wins}/{len(outcomes)}")
+                if wins == 0 and len(outcomes) >= _HOPELESS:
+                    raise SimulatorError(f"{settings.env}: no success in {len(outcomes)} episodes")
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _die_with_parent() -> None:
+    """Ends this worker when the collecting process is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+_worker_env: gym.Env | None = None
+
+
+def _run_seed(settings: CollectSettings, partial: Path, seed: int) -> bool:
+    """Simulates one episode in a worker and leaves its outcome in `partial`."""
+    global _worker_env
+    import vp_agent  # noqa: F401  (registers the ids in this process)
+    from vp_agent.train.demonstrations import demonstrate
+
+    if _worker_env is None:
+        kwargs = settings.env_kwargs
+        kwargs["horizon"] += settings.hold_steps
+        _worker_env = gym.make(settings.env, terminate_on_success=False, **kwargs)
+    episode = demonstrate(
+        _worker_env,
+        expert_for(settings.task),
+        seed=seed,
+        noise=settings.noise,
+        hold_steps=settings.hold_steps,
+    )
+    if episode is None:
+        _failure_file(partial, seed).touch()
+        return False
+    unfinished = partial / f"writing-{seed}"
+    with open(unfinished, "wb") as file:
+        np.savez(file, allow_pickle=False, **episode)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, episode_file(partial, seed))
+    return True
