@@ -128,7 +128,8 @@ def _run(arguments: list[str]) -> int:
         return 0
     verb = arguments[0]
     if verb not in VERBS:
-        raise UnknownNameError(f"no verb {verb!r}{closest(verb, VERBS)}; verbs: {', '.join(VERBS)}")
+        known = f"(verbs: {', '.join(VERBS)})"
+        raise UnknownNameError(f"no verb {verb!r}{closest(verb, VERBS)} {known}")
     settings_class, call = VERBS[verb][1]()
     settings = tyro.cli(settings_class, args=arguments[1:], prog=f"vp-agent {verb}")
     call(settings)

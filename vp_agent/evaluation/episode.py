@@ -125,7 +125,7 @@ def _frame(
     )
     imagined = {view: frames[index] for view, frames in plan.video.items()}
     executed = {view: observation["pixels"][view] for view in imagined}
-    captions = (f"EXECUTED  step {step}", f"IMAGINED  plan {len(plans)}, frame {index}")
+    captions = (f"EXECUTED step {step}", f"IMAGINED plan {len(plans)}, frame {index}")
     return compose(executed, imagined, captions=captions)
 
 

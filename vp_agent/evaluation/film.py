@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _TILE_PX = 240  # small views are enlarged by a whole factor to at least about this height
-_BAR_PX = 22
+_BAR_PX = 26
 _BACKGROUND = (24, 26, 31)
 _TEXT = (222, 226, 233)
 
@@ -78,11 +78,11 @@ def _row(caption: str, views: Mapping[str, np.ndarray]) -> np.ndarray:
     tiles = [_enlarged(image) for image in views.values()]
     width = sum(tile.shape[1] for tile in tiles)
     bar = Image.new("RGB", (width, _BAR_PX), _BACKGROUND)
-    draw, font = ImageDraw.Draw(bar), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(bar), ImageFont.load_default(14)
     left = 0
     for number, (view, tile) in enumerate(zip(views, tiles, strict=True)):
-        text = f"{caption}   |   {view}" if number == 0 else view
-        draw.text((left + 7, 3), text, fill=_TEXT, font=font)
+        text = f"{caption} | {view}" if number == 0 else view
+        draw.text((left + 8, 4), text, fill=_TEXT, font=font)
         left += tile.shape[1]
     return np.concatenate([np.asarray(bar), np.concatenate(tiles, axis=1)])
 

@@ -132,7 +132,7 @@ def check_env_id(env_id: str) -> None:
 
     if ":" not in env_id and env_id not in gym.registry:
         raise UnknownNameError(
-            f"no environment {env_id!r}{closest(env_id, gym.registry)}; list them: vp-agent envs"
+            f"no environment {env_id!r}{closest(env_id, gym.registry)} (list them: vp-agent envs)"
         )
 
 
@@ -166,7 +166,9 @@ class _Pilot:
         recorded = seed - settings.seed < settings.record
         with _threads(settings.threads):
             if self._env is None:
-                self._env = gym.make(settings.env, **self.agent.env_kwargs)
+                self._env = gym.make(
+                    settings.env, disable_env_checker=True, **self.agent.env_kwargs
+                )
             try:
                 return fly(
                     self.agent,

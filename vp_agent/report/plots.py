@@ -21,29 +21,26 @@ def action_plot(trace: dict[str, Any]) -> str:
     names = _ARM_AXES if width == len(_ARM_AXES) else [f"action {i}" for i in range(width)]
     columns = 2
     rows = -(-width // columns)
-    style = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 8}
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 8}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(7.2, 1.05 * rows + 0.2), layout="constrained")
+        figure = Figure(figsize=(7.2, 1.25 * rows))
+        figure.subplots_adjust(
+            left=0.045, right=0.995, top=0.96, bottom=0.07, hspace=0.42, wspace=0.1
+        )
         panels = figure.subplots(rows, columns, sharex=True, squeeze=False).T.flatten()
         for panel, name, i in zip(panels, names, range(width), strict=False):
             _draw(panel, trace["plans"], actions[:, i], i)
-            panel.set_title(name, fontsize=8, loc="left", pad=2, color=_INK)
+            panel.set_title(name, fontsize=9, loc="left", pad=2, color=_INK)
         for panel in panels[width:]:
             panel.axis("off")
-        for panel in (panels[rows - 1], panels[width - 1]):
+        for panel in (panels[rows - 1], panels[width - 1]):  # the last one of each column
             panel.tick_params(labelbottom=True)
-            panel.set_xlabel("step", color=_INK)
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    # The page scales it; fixed sizes would not fit a phone. Ids must not clash between two plots.
-    return re.sub(
-        r'<svg ([^>]*?)width="[^"]*" height="[^"]*"|<svg height="[^"]*" width="[^"]*"',
-        r"<svg \1",
-        svg,
-        count=1,
-    )
+    # The page sizes it by its viewBox; sizes in points would not fit a phone.
+    return re.sub(r' (?:width|height)="[^"]*pt"', "", svg, count=2)
 
 
 def _draw(panel: Any, plans: list[dict[str, Any]], executed: np.ndarray, i: int) -> None:
