@@ -125,7 +125,15 @@ def test_an_environment_that_cannot_run_shows_the_command_that_fixes_it(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["envs"], ["eval", "--help"], ["demo", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["envs"],
+        ["eval", "--help"],
+        ["demo", "--help"],
+        ["train", "--help"],
+        ["collect", "--help"],
+    ],
 )
 def test_help_and_envs_load_neither_torch_nor_a_simulator(arguments: list[str]) -> None:
     code = f"""

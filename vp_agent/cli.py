@@ -51,9 +51,14 @@ def _collect() -> tuple[type[Any], Callable[[Any], object]]:
 
 
 def _train() -> tuple[type[Any], Callable[[Any], object]]:
-    from vp_agent.train.trainer import TrainSettings, train
+    from vp_agent.train.settings import TrainSettings
 
-    return TrainSettings, train
+    def call(settings: TrainSettings) -> None:
+        from vp_agent.train.trainer import train  # torch and LeRobot, not needed for --help
+
+        train(settings)
+
+    return TrainSettings, call
 
 
 def _eval() -> tuple[type[Any], Callable[[Any], object]]:
