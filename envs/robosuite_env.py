@@ -93,10 +93,7 @@ class RobosuiteEnv(gym.Env):
         self._cameras: Cameras | None = None
         self._steps: int | None = None  # None: no episode is running
         self._pixels: dict[str, np.ndarray] = {}
-        self._facts = {
-            "versions": {name: version(name) for name in ("robosuite", "mujoco")},
-            "render_quality": render_quality,
-        }
+        self._versions = {name: version(name) for name in ("robosuite", "mujoco")}
 
         reach = np.array([10.0] * 3 + [2 * np.pi] * 3 + [1.0] * 2, np.float32)
         spaces: dict[str, gym.Space] = {
@@ -184,8 +181,12 @@ class RobosuiteEnv(gym.Env):
         return observation
 
     def _info(self) -> dict[str, Any]:
-        success = bool(self.sim_env._check_success())
-        return {"is_success": success, "seed": self._seed, **self._facts}
+        return {
+            "is_success": bool(self.sim_env._check_success()),
+            "seed": self._seed,
+            "versions": dict(self._versions),  # callers keep infos: share nothing between them
+            "render_quality": self.render_quality,
+        }
 
     def _check_cameras(self) -> None:
         known = self.sim_env.sim.model.camera_names

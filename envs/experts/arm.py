@@ -8,11 +8,13 @@ import numpy as np
 OPEN, CLOSE = -1.0, 1.0
 _METRES_PER_UNIT = 0.05  # robosuite's OSC_POSE: what one unit of action asks for
 _RADIANS_PER_UNIT = 0.5
+UP = np.array([0.0, 0.0, 1.0])
+_DOWN = -UP
 
 
 def above(point: np.ndarray, height: float) -> np.ndarray:
     """The point `height` metres above `point`."""
-    return point + np.array([0.0, 0.0, height])
+    return point + height * UP
 
 
 class Arm:
@@ -67,17 +69,26 @@ class Arm:
         self,
         target: np.ndarray,
         *,
-        turn: float = 0.0,
         gripper: float,
-        pointing: tuple[float, float, float] = (0.0, 0.0, -1.0),
+        turn: float = 0.0,
+        pointing: np.ndarray = _DOWN,
+        closing_axis: np.ndarray | None = None,
         speed: float = 1.0,
     ) -> np.ndarray:
-        """One step towards `target`, turning `turn` about the vertical and keeping the tilt."""
+        """One step towards `target`, the hand pointing along `pointing`.
+
+        About that direction it turns by `turn`, or until its fingers lie along `closing_axis`.
+        """
         step = (target - self.position) / _METRES_PER_UNIT
         step /= max(
             1.0, float(np.abs(step).max()) / speed
         )  # a straight line, not each axis clipped
-        tilt = np.cross(self.pointing, pointing)
-        rotation = (tilt + np.array([0.0, 0.0, turn])) / _RADIANS_PER_UNIT
-        action = np.concatenate([step, rotation, [gripper]])
+        rotation = np.cross(self.pointing, pointing)
+        if closing_axis is not None:
+            now = self.closing_axis
+            wanted = closing_axis * np.sign(now @ closing_axis)  # the fingers are interchangeable
+            rotation += np.cross(now, wanted) @ pointing * pointing
+        else:
+            rotation += turn * UP
+        action = np.concatenate([step, rotation / _RADIANS_PER_UNIT, [gripper]])
         return np.clip(action, -1.0, 1.0).astype(np.float32)

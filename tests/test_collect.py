@@ -1,0 +1,184 @@
+"""Collections: what is in the dataset, and what a kill leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+import vp_agent  # noqa: F401
+from vp_agent.errors import ConfigError, OutputExistsError, UnknownNameError
+from vp_agent.train.collect import CollectSettings, collect
+
+# not importorskip: robosuite must not be imported before MUJOCO_GL is chosen
+pytestmark = pytest.mark.skipif(
+    find_spec("robosuite") is None or find_spec("lerobot") is None, reason="needs the extra"
+)
+
+FIELDS = {
+    "env": "Robosuite-Lift-v0",
+    "episodes": 3,
+    "views": ("gripper", "left"),
+    "resolution": (64, 64),
+    "render_quality": "fast",
+    "seed": 40,
+    "noise": 0.2,
+    "hold_steps": 2,
+}
+_RUN = """
+import json, sys
+from pathlib import Path
+from vp_agent.train.collect import CollectSettings, collect
+if __name__ == "__main__":
+    fields = json.loads(sys.argv[1])
+    fields["out"] = Path(fields["out"])
+    for name in ("views", "resolution"):
+        fields[name] = tuple(fields[name])
+    collect(CollectSettings(**fields))
+"""
+
+
+def settings(out, **changes) -> CollectSettings:
+    return CollectSettings(**{**FIELDS, "out": out, **changes})
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    out = tmp_path_factory.mktemp("collect") / "lift"
+    return collect(settings(out, workers=1))
+
+
+def load(folder):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    return LeRobotDataset("local/lift", root=folder, video_backend="pyav", return_uint8=True)
+
+
+def contents(folder) -> dict[str, np.ndarray]:
+    """Everything a user of the dataset can read, frame by frame."""
+    dataset = load(folder)
+    frames = [dataset[i] for i in range(len(dataset))]
+    keys = [key for key in frames[0] if key != "task"]
+    return {key: np.stack([np.asarray(frame[key]) for frame in frames]) for key in keys}
+
+
+@pytest.mark.slow
+def test_dataset_loads_in_lerobot_and_says_how_it_was_made(collected):
+    dataset = load(collected.out)
+    meta = json.loads((collected.out / "meta/vp_agent.json").read_text())
+    assert dataset.num_episodes == 3
+    assert len(dataset) == collected.frames == sum(e["steps"] for e in meta["episodes"])
+    assert dataset.fps == 20
+    assert dataset[0]["task"] == "lift the cube"
+    assert dataset[0]["observation.images.left"].shape == (3, 64, 64)
+    assert meta["env"] == "Robosuite-Lift-v0"
+    assert meta["env_kwargs"] == {
+        "views": ["gripper", "left"],
+        "resolution": [64, 64],
+        "render_quality": "fast",
+        "horizon": 200,
+    }
+    assert meta["success_rate"] == 3 / collected.tried
+    assert {"robosuite", "mujoco", "lerobot"} <= meta["versions"].keys()
+    for episode in meta["episodes"]:
+        assert 0.2 / 5 <= episode["noise_std"] <= 0.2
+        assert len(episode["half_sizes"]["cube"]) == 3
+        assert episode["seed"] >= 40
+
+
+@pytest.mark.slow
+def test_labels_are_the_experts_and_the_noise_is_in_what_was_executed(collected):
+    rows = contents(collected.out)
+    difference = rows["executed_action"] - rows["action"]
+    assert np.abs(rows["executed_action"]).max() <= 1
+    assert difference[:, :6].std() > 0.02
+    assert np.all(difference[:, 6] == 0)
+    assert set(np.unique(rows["action"][:, 6])) == {-1.0, 1.0}
+
+
+@pytest.mark.slow
+def test_replaying_the_executed_actions_gives_the_recorded_states_and_images(collected):
+    import gymnasium as gym
+
+    rows = contents(collected.out)
+    meta = json.loads((collected.out / "meta/vp_agent.json").read_text())
+    kwargs = meta["env_kwargs"]
+    env = gym.make(meta["env"], terminate_on_success=False, **kwargs)
+    observation, _ = env.reset(seed=meta["episodes"][0]["seed"])
+    worst = 99.0
+    for step in range(meta["episodes"][0]["steps"]):
+        assert np.array_equal(observation["agent_pos"], rows["observation.state"][step])
+        decoded = rows["observation.images.left"][step].transpose(1, 2, 0).astype(float)
+        error = np.mean((decoded - observation["pixels"]["left"]) ** 2)
+        worst = min(worst, 10 * np.log10(255**2 / max(error, 1e-9)))
+        observation, *_ = env.step(rows["executed_action"][step])
+    env.close()
+    assert worst > 38  # dB; the codec must not blur what a 64 x 64 policy looks at
+
+
+@pytest.mark.slow
+def test_a_killed_collection_resumes_to_the_dataset_of_an_undisturbed_one(collected, tmp_path):
+    out = tmp_path / "lift"
+    partial = tmp_path / "lift.partial"
+    fields = {**FIELDS, "out": str(out), "workers": 2}
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "run.py"), json.dumps(fields)]
+    (tmp_path / "run.py").write_text(_RUN)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(partial.glob("*.npz")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    with pytest.raises(OutputExistsError, match="--resume"):
+        collect(settings(out))
+    with pytest.raises(ConfigError, match=r"noise was 0\.2 and is now 0\.1"):
+        collect(settings(out, noise=0.1, resume=True))
+    summary = collect(settings(out, resume=True))
+    assert not partial.exists()
+    assert replace(summary, out=collected.out, seconds=0) == replace(collected, seconds=0)
+    expected, resumed = contents(collected.out), contents(out)
+    assert expected.keys() == resumed.keys()
+    for key in expected:
+        assert np.array_equal(expected[key], resumed[key]), key
+
+
+def test_an_existing_output_is_never_touched(tmp_path):
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(OutputExistsError, match="exists"):
+        collect(settings(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
+
+
+def test_an_unknown_environment_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'Robosuite-Lift-v0'"):
+        collect(settings(tmp_path / "out", env="Robosuite-Lfit-v0"))
+    with pytest.raises(UnknownNameError, match="no scripted expert"):
+        collect(settings(tmp_path / "out", env="Robosuite-PickPlaceCan-v0"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_an_unknown_view_leaves_nothing_behind(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'gripper'"):
+        collect(settings(tmp_path / "out", views=("griper",), workers=1))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"episodes": 0}, {"workers": 0}, {"noise": -0.1}, {"noise": float("nan")}, {"views": ()}],
+    ids=str,
+)
+def test_a_bad_setting_is_refused(change, tmp_path):
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        settings(tmp_path / "out", **change)
