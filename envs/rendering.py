@@ -41,9 +41,16 @@ def gl_error(cause: BaseException) -> SimulatorError:
     """What to say when no image can be drawn on this machine."""
     gl = os.environ.get("MUJOCO_GL", "")
     fix = _APT.get(gl, _APT["osmesa"] + " && export MUJOCO_GL=osmesa")
+    try:
+        reason = f"{type(cause).__name__}: {cause}"
+    except Exception:  # PyOpenGL's EGLError cannot be printed when EGL itself is missing
+        reason = type(cause).__name__
+    platform = os.environ.get("PYOPENGL_PLATFORM", gl)
+    if gl and platform != gl:
+        fix = f"unset PYOPENGL_PLATFORM (it is {platform!r}); " + fix
     return SimulatorError(
-        f"MuJoCo cannot draw images with MUJOCO_GL={gl!r} ({type(cause).__name__}: {cause}); "
-        f"install the OpenGL libraries: {fix}"
+        f"MuJoCo cannot draw images with MUJOCO_GL={gl!r} ({reason}). "
+        f"It needs the OpenGL libraries: {fix}"
     )
 
 
