@@ -201,6 +201,7 @@ class VideoPolicyConfig:
         horizon: actions of one chunk (K).
         execute: how many of them are executed before the next plan.
         resolution: (height, width) of the images.
+        vae_patch: side of the pixel blocks the VAE sees as channels; makes small VAEs cheap.
         unet, vae, text_encoder: arguments of the diffusers and transformers classes.
         action_stats: None until the action stage has seen a dataset.
         render_quality: how the simulator drew the training images.
@@ -215,6 +216,7 @@ class VideoPolicyConfig:
     control_hz: float = 20.0
     resolution: tuple[int, int] = (256, 256)
     unet: dict[str, Any] = field(default_factory=dict)
+    vae_patch: int = 1  # pixels folded into channels before the VAE (1: none, as in SVD)
     vae: dict[str, Any] = field(default_factory=lambda: dict(SVD_VAE))
     text_encoder: dict[str, Any] = field(default_factory=lambda: dict(OPENCLIP_VIT_H))
     adapter: AdapterConfig = AdapterConfig()
@@ -224,6 +226,7 @@ class VideoPolicyConfig:
     tiers: dict[str, TierConfig] = field(default_factory=lambda: {"paper": TierConfig()})
     default_tier: str = "paper"
     action_stats: ActionStats | None = None
+    clip_actions: bool = True  # to the training range (the published code does not)
     render_quality: Literal["full", "fast"] = "full"
 
     def __post_init__(self) -> None:
@@ -263,7 +266,7 @@ class VideoPolicyConfig:
     @property
     def latent_factor(self) -> int:
         """Image side / latent side of the VAE."""
-        return 2 ** (len(self.vae.get("block_out_channels", (64,))) - 1)
+        return self.vae_patch * 2 ** (len(self.vae.get("block_out_channels", (64,))) - 1)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

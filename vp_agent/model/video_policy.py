@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from einops import rearrange, repeat
 from torch import Tensor, nn
@@ -126,8 +127,7 @@ class VideoPolicy(nn.Module):
     @torch.no_grad()
     def encode_frames(self, frames_BCHW: Tensor) -> Tensor:
         """Latent moments (B, 2C, h, w), mean then log-variance, of images in [-1, 1]."""
-        posterior: Any = self.vae.encode(frames_BCHW.to(self.vae.dtype)).latent_dist  # type: ignore[union-attr]
-        return posterior.parameters
+        return encode(self.vae, frames_BCHW, patch=self.config.vae_patch)
 
     def target_latents(self, moments: Tensor) -> Tensor:
         """The U-Net's clean latents (..., C, h, w) from moments (..., 2C, h, w)."""
@@ -144,10 +144,23 @@ class VideoPolicy(nn.Module):
         """Clean latents of the canvas to frames (B, V, T, 3, H, W) in [-1, 1], view by view."""
         views = canvas.split(video_BSChw, views=len(self.config.views))
         clips = rearrange(views, "b v t c h w -> (b v t) c h w") / self.vae.config["scaling_factor"]
-        frames: Any = self.vae.decode(clips.to(self.vae.dtype), num_frames=views.shape[2])
-        return rearrange(
-            frames.sample.float(), "(b v t) c h w -> b v t c h w", v=views.shape[1], t=views.shape[2]
-        )
+        frames = decode(self.vae, clips, num_frames=views.shape[2], patch=self.config.vae_patch)
+        return rearrange(frames, "(b v t) c h w -> b v t c h w", v=views.shape[1], t=views.shape[2])
+
+
+def encode(vae: AutoencoderKLTemporalDecoder, frames_BCHW: Tensor, *, patch: int) -> Tensor:
+    """Images (B, 3, H, W) in [-1, 1] to moments (B, 2C, h, w)."""
+    folded = F.pixel_unshuffle(frames_BCHW.to(vae.dtype), patch)
+    posterior: Any = vae.encode(folded).latent_dist  # type: ignore[union-attr]
+    return posterior.parameters
+
+
+def decode(
+    vae: AutoencoderKLTemporalDecoder, latents_BChw: Tensor, *, num_frames: int, patch: int
+) -> Tensor:
+    """Unscaled latents of clips of `num_frames` frames to images (B, 3, H, W), float32."""
+    decoded: Any = vae.decode(latents_BChw.to(vae.dtype), num_frames=num_frames)
+    return F.pixel_shuffle(decoded.sample.float(), patch)
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,0 +1,193 @@
+"""A LeRobot dataset as training samples: frames by stride, action chunks, masks for what is past the end."""
+
+# B batch, V views, T frames per view, K action steps, A action dim, N frames of the dataset
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vp_agent.config import ActionStats, VideoPolicyConfig
+from vp_agent.errors import DatasetError, closest, need
+
+IMAGES = "observation.images."
+ACTION = "action"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Action chunks and masks of a batch of windows."""
+
+    actions_BKA: Tensor
+    action_is_pad_BK: Tensor
+    frame_is_pad_BT: Tensor
+    task_B: Tensor
+
+
+class Demonstrations:
+    """One LeRobot v3 dataset seen through a `VideoPolicyConfig`.
+
+    A sample is a window that starts at any frame of any episode: the views' frames at
+    0, stride, 2 stride, ... and the next `horizon` actions. Past the episode's end the last frame or
+    action repeats and its mask is set.
+
+    Raises:
+        DatasetError: the dataset is missing, damaged, or does not fit the configuration.
+    """
+
+    def __init__(self, root: Path, config: VideoPolicyConfig, *, holdout: float = 0.05) -> None:
+        self.root, self.config = Path(root), config
+        if not (self.root / "meta" / "info.json").is_file():
+            raise DatasetError(
+                f"{root} is not a LeRobot dataset (no meta/info.json); "
+                "make one: vp-agent collect --env Robosuite-Lift-v0 --out DIR"
+            )
+        lerobot = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
+        fps = json.loads((self.root / "meta" / "info.json").read_text())["fps"]
+        if fps != config.control_hz:
+            raise DatasetError(f"{root} has {fps} fps, the policy runs at {config.control_hz} Hz")
+        deltas = {
+            IMAGES + view: [t * config.frame_stride / fps for t in range(config.frames_per_view)]
+            for view in config.views
+        }
+        self._open = lambda deltas: lerobot.LeRobotDataset(
+            self.root.name,
+            root=self.root,
+            delta_timestamps=deltas,
+            video_backend="pyav",
+            return_uint8=True,
+        )
+        self._check_features(json.loads((self.root / "meta" / "info.json").read_text())["features"])
+        try:
+            self.dataset: Any = self._open(deltas)
+            columns = self.dataset.hf_dataset.with_format("numpy")
+            self.actions_NA = np.stack(columns[ACTION][:]).astype(np.float32)
+            self.episode_N = np.asarray(columns["episode_index"][:])
+            self.task_N = np.asarray(columns["task_index"][:])
+        except DatasetError:
+            raise
+        except Exception as error:  # whatever parquet, datasets or PyAV raise on a damaged file
+            raise DatasetError(f"{root} cannot be read: {error}") from error
+        self._check_actions()
+        self.episodes = int(self.episode_N.max()) + 1
+        self.train_episodes = self.episodes - round(holdout * self.episodes)
+        ends = np.flatnonzero(np.append(np.diff(self.episode_N), 1))
+        self.last_N = ends[np.searchsorted(ends, np.arange(len(self.episode_N)))]
+
+    def __len__(self) -> int:
+        return len(self.episode_N)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Instructions by task index."""
+        return list(self.dataset.meta.tasks.index)
+
+    @cached_property
+    def notes(self) -> dict[str, Any]:
+        """What `vp-agent collect` wrote about the data; empty for datasets from elsewhere."""
+        path = self.root / "meta" / "vp_agent.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def _check_features(self, features: dict[str, Any]) -> None:
+        config = self.config
+        for view in config.views:
+            if IMAGES + view not in features:
+                have = [key.removeprefix(IMAGES) for key in features if key.startswith(IMAGES)]
+                raise DatasetError(
+                    f"{self.root} has no view {view!r}{closest(view, have)}; views: {', '.join(have)}"
+                )
+            shape = tuple(features[IMAGES + view]["shape"])
+            if shape != (*config.resolution, 3):
+                raise DatasetError(
+                    f"{self.root}: view {view!r} has shape {shape}, expected {(*config.resolution, 3)}"
+                )
+        if features[ACTION]["shape"][0] != config.action_dim:
+            raise DatasetError(
+                f"{self.root} has {features[ACTION]['shape'][0]}-D actions, "
+                f"the policy has action_dim {config.action_dim}"
+            )
+        quality = self.notes.get("env_kwargs", {}).get("render_quality", config.render_quality)
+        if quality != config.render_quality:
+            raise DatasetError(
+                f"{self.root} was rendered {quality!r}, the policy expects {config.render_quality!r}"
+            )
+
+    def _check_actions(self) -> None:
+        bad = np.flatnonzero(~np.isfinite(self.actions_NA).all(axis=1))
+        if len(bad):
+            raise DatasetError(
+                f"{self.root}: action is not finite in frame {bad[0]} "
+                f"(episode {self.episode_N[bad[0]]}) and {len(bad) - 1} more"
+            )
+        constant = np.flatnonzero(np.ptp(self.actions_NA, axis=0) == 0)
+        if len(constant):
+            raise DatasetError(
+                f"{self.root}: action dimension {constant[0]} is constant; it cannot be normalised"
+            )
+
+    @cached_property
+    def action_stats(self) -> ActionStats:
+        """Range of every action dimension over all episodes."""
+        return ActionStats(
+            min=tuple(self.actions_NA.min(axis=0).tolist()),
+            max=tuple(self.actions_NA.max(axis=0).tolist()),
+        )
+
+    def split(self, name: str) -> np.ndarray:
+        """Frame indices of the "train" or "holdout" episodes (the last ones are held out)."""
+        train = self.episode_N < self.train_episodes
+        return np.flatnonzero(train if name == "train" else ~train)
+
+    def frame_ids(self, ids_B: np.ndarray) -> np.ndarray:
+        """Indices (B, T) of the windows' frames, clamped to the episode."""
+        steps_T = np.arange(self.config.frames_per_view) * self.config.frame_stride
+        return np.minimum(ids_B[:, None] + steps_T, self.last_N[ids_B][:, None])
+
+    def chunk(self, ids_B: np.ndarray) -> Chunk:
+        """Raw action chunks and masks of the windows that start at `ids_B`."""
+        last_B1 = self.last_N[ids_B][:, None]
+        wanted_BK = ids_B[:, None] + np.arange(self.config.horizon)
+        frames_BT = ids_B[:, None] + np.arange(self.config.frames_per_view) * self.config.frame_stride
+        return Chunk(
+            actions_BKA=torch.from_numpy(self.actions_NA[np.minimum(wanted_BK, last_B1)]),
+            action_is_pad_BK=torch.from_numpy(wanted_BK > last_B1),
+            frame_is_pad_BT=torch.from_numpy(frames_BT > last_B1),
+            task_B=torch.from_numpy(self.task_N[ids_B]),
+        )
+
+    def pixels(self, ids_B: np.ndarray) -> Tensor:
+        """The windows' frames (B, V, T, 3, H, W), uint8, decoded from the videos."""
+        return torch.stack([self._views(self.dataset, int(i)) for i in ids_B])
+
+    def episode_pixels(self, episode: int) -> Tensor:
+        """All frames of one episode (V, T, 3, H, W), uint8, decoded in one go."""
+        first, last = np.flatnonzero(self.episode_N == episode)[[0, -1]]
+        fps = self.config.control_hz
+        deltas = {IMAGES + view: [t / fps for t in range(last - first + 1)] for view in self.config.views}
+        return self._views(self._open(deltas), int(first))
+
+    def _views(self, dataset: Any, index: int) -> Tensor:
+        try:
+            item = dataset[index]
+        except Exception as error:  # PyAV's and datasets' errors on damaged files
+            raise DatasetError(
+                f"{self.root}: frame {index} (episode {self.episode_N[index]}) "
+                f"cannot be decoded: {error}"
+            ) from error
+        return torch.stack([item[IMAGES + view] for view in self.config.views])
+
+
+def to_signed(frames: Tensor) -> Tensor:
+    """Images uint8 in 0..255 to float32 in [-1, 1]."""
+    return frames.float() / 127.5 - 1
+
+
+def normalise(actions: Tensor, stats: ActionStats) -> Tensor:
+    """Actions to [-1, 1] by the training range, per dimension."""
+    low, high = (torch.tensor(v, dtype=actions.dtype, device=actions.device) for v in (stats.min, stats.max))
+    return 2 * (actions - low) / (high - low) - 1

@@ -1,0 +1,123 @@
+"""Held-out metrics of a stage, and a picture of what the model imagines."""
+
+# B batch, V views, T frames per view, C channels, H W pixels
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from vp_agent.diffusion.sampler import Conditions, sample
+from vp_agent.folder import scheduler
+from vp_agent.model import canvas
+from vp_agent.model.video_policy import VideoPolicy
+from vp_agent.randomness import mix
+from vp_agent.train.batches import Batches
+from vp_agent.train.dataset import normalise, to_signed
+from vp_agent.train.losses import policy_losses
+from vp_agent.train.settings import TrainSettings
+
+LOSS_WINDOWS, SAMPLE_WINDOWS, SHOWN = 256, 32, 6
+
+
+@torch.no_grad()
+def evaluate_holdout(
+    model: VideoPolicy, batches: Batches, settings: TrainSettings, picture: Path
+) -> dict[str, float]:
+    """Losses, action error and imagined-video PSNR on held-out episodes; writes `picture`.
+
+    The same windows and noise at every call, so that the numbers of a run compare.
+    """
+    data = batches.data
+    ids = data.split("holdout")
+    if not len(ids):
+        return {}
+    generator = torch.Generator().manual_seed(mix(settings.seed, "holdout"))
+    ids = ids[torch.randperm(len(ids), generator=generator)[:LOSS_WINDOWS].numpy()]
+    if settings.stage == "vae":
+        return _reconstruction(model, batches, ids[:SAMPLE_WINDOWS], picture)
+    losses = [
+        policy_losses(
+            model,
+            batches.load(part, generator=generator),
+            generator=generator,
+            with_actions=settings.stage != "video",
+        )
+        for part in np.array_split(ids, max(1, len(ids) // 32))
+    ]
+    metrics = {"holdout_video": float(np.mean([x.video.item() for x in losses if x.video is not None]))}
+    if settings.stage != "video":
+        action = [x.action.item() for x in losses if x.action is not None]
+        metrics["holdout_action"] = float(np.mean(action))
+    # A window whose frames are all real, so that "+T" means the same everywhere.
+    whole = ids[~data.chunk(ids).frame_is_pad_BT.any(1).numpy()][:SAMPLE_WINDOWS]
+    return metrics | _imagination(model, batches, whole, picture, generator=generator)
+
+
+def _imagination(
+    model: VideoPolicy,
+    batches: Batches,
+    ids: np.ndarray,
+    picture: Path,
+    *,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    config, data = model.config, batches.data
+    batch = batches.load(ids, generator=generator)
+    condition = canvas.compose_condition(
+        model.condition_latents(batch.condition_BVChw), frames=config.frames_per_view
+    )
+    device = model.device
+    result = sample(
+        model,
+        Conditions(latents_BSChw=condition, text_B1D=batch.text_B1D),
+        scheduler=scheduler(config.tier("default")),
+        tier=config.tier("default"),
+        video_noise_BSChw=torch.randn(condition.shape, generator=generator).to(device),
+        action_noise_BKA=torch.randn(
+            len(ids), config.horizon, config.action_dim, generator=generator
+        ).to(device),
+    )
+    imagined = model.decode_video(result.video_BSChw).cpu()
+    true = to_signed(data.pixels(ids))
+    metrics: dict[str, float] = {}
+    for v, view in enumerate(config.views):
+        metrics[f"psnr_last_{view}"] = psnr(imagined[:, v, -1], true[:, v, -1])
+        metrics[f"psnr_copy_{view}"] = psnr(true[:, v, 0], true[:, v, -1])
+    if config.action_stats is not None:
+        wanted = normalise(batch.chunk.actions_BKA, config.action_stats)
+        error = (result.actions_BKA - wanted).abs().mean(-1)[~batch.chunk.action_is_pad_BK]
+        metrics["action_mae"] = error.mean().item()
+    contact_sheet(picture, true[:SHOWN], imagined[:SHOWN])
+    return metrics
+
+
+def _reconstruction(
+    model: VideoPolicy, batches: Batches, ids: np.ndarray, picture: Path
+) -> dict[str, float]:
+    true = to_signed(batches.data.pixels(ids)).to(model.device)
+    moments = model.encode_frames(true.flatten(0, 2)).unflatten(0, true.shape[:3])
+    decoded = model.decode_video(canvas.compose(model.target_latents(moments)))
+    contact_sheet(picture, true[:SHOWN].cpu(), decoded[:SHOWN].cpu())
+    views = model.config.views
+    mean, _ = moments.chunk(2, dim=-3)
+    metrics = {f"psnr_{view}": psnr(decoded[:, v], true[:, v]) for v, view in enumerate(views)}
+    return metrics | {"latent_std": mean.std().item()}
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of images in [-1, 1], from the mean squared error of all."""
+    return float(10 * torch.log10(4 / ((a.clamp(-1, 1) - b) ** 2).mean()))
+
+
+def contact_sheet(path: Path, true: Tensor, imagined: Tensor) -> None:
+    """Per sample two rows: what happened above, what was imagined below; views side by side."""
+    rows = rearrange(
+        torch.stack([true, imagined.clamp(-1, 1)], dim=1), "b r v t c h w -> (b r h) (v t w) c"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(((rows + 1) * 127.5).round().byte().numpy())
+    image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(path)

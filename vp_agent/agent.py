@@ -1,0 +1,319 @@
+"""The agent: observation in, action out; imagines a video and a chunk of actions whenever it plans."""
+
+# B lanes, V views, T frames per view, S slots, C latent channels, h w latent height/width
+# K action steps, A action dim, H W image height/width
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import Tensor
+
+from vp_agent.config import TierConfig, VideoPolicyConfig
+from vp_agent.diffusion.sampler import Conditions, sample
+from vp_agent.errors import AgentFolderError, ConfigError, ObservationError, closest
+from vp_agent.files import MANIFEST, sha256
+from vp_agent.folder import load_agent, model_card, save_agent, scheduler
+from vp_agent.model import canvas
+from vp_agent.model.video_policy import VideoPolicy
+from vp_agent.observation import Observation, read_observation
+from vp_agent.randomness import mix
+
+PACKAGED = Path(__file__).parent / "packaged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run of the sampler.
+
+    Attributes:
+        actions: float32 (K, A) in the environment's units; (B, K, A) for a batched observation.
+        video: imagined frames per view, uint8 (T, H, W, 3) or (B, T, H, W, 3); None unless asked for.
+        latency_s: wall time of the plan.
+    """
+
+    actions: np.ndarray
+    video: dict[str, np.ndarray] | None
+    latency_s: float
+
+
+@dataclass
+class _Lane:
+    """One environment's chunk in execution."""
+
+    seed: int
+    plans: int = 0
+    actions: np.ndarray | None = None
+    position: int = 0
+
+
+@dataclass
+class VideoPolicyAgent:
+    """A Video Policy that flies: `act` for receding-horizon control, `plan` for one chunk.
+
+    Make one with `from_pretrained`.
+    """
+
+    model: VideoPolicy
+    tier: str
+    sampler: TierConfig
+    fingerprint: str = "unsaved"
+    current_plan: Plan | None = field(default=None, init=False)
+    _lanes: dict[int, _Lane] = field(default_factory=dict, init=False)
+    _seeds: int | Sequence[int] = field(default=0, init=False)
+    _texts: dict[str, Tensor] = field(default_factory=dict, init=False)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        device: str = "auto",
+        tier: str = "default",
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> "VideoPolicyAgent":
+        """Loads an agent.
+
+        Args:
+            name: a folder, "packaged:NAME" for an agent inside this package, or a Hub repository.
+            device: "auto" takes a GPU if there is one.
+            tier: name of one of the configuration's sampler settings.
+            steps, guidance: override the tier's.
+
+        Raises:
+            AgentFolderError: the folder is incomplete, altered, or its weights do not fit.
+            ConfigError: config.json has an unknown field or a value that does not fit.
+            UnknownNameError: there is no such tier.
+        """
+        folder = locate(name)
+        model = load_agent(folder)
+        sampler = model.config.tier(tier)
+        if steps is not None:
+            sampler = dataclasses.replace(sampler, steps=steps)
+        if guidance is not None:
+            sampler = dataclasses.replace(sampler, guidance=guidance)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        name = model.config.default_tier if tier == "default" else tier
+        return cls(model.to(device), name, sampler, fingerprint=sha256(folder / MANIFEST)[:16])
+
+    @property
+    def config(self) -> VideoPolicyConfig:
+        return self.model.config
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Arguments for `gym.make` that give the images this agent was trained on."""
+        config = self.config
+        return {
+            "views": list(config.views),
+            "resolution": list(config.resolution),
+            "render_quality": config.render_quality,
+        }
+
+    def reset(
+        self, lanes: Sequence[int] | None = None, *, seed: int | Sequence[int] | None = None
+    ) -> None:
+        """Forgets the chunks in execution, of all lanes or of some.
+
+        Args:
+            lanes: indices in the vector environment; None for all.
+            seed: the plans' randomness from here on; lane i gets seed + i (or seed[i]).
+        """
+        if seed is not None:
+            self._seeds = seed
+        for lane in list(self._lanes) if lanes is None else lanes:
+            self._lanes.pop(lane, None)
+        if lanes is None:
+            self.current_plan = None
+
+    def act(self, obs: Mapping[str, Any], *, video: bool = False) -> np.ndarray:
+        """The next action, float32 (A,), or (B, A) for a vector environment's observation.
+
+        Plans again in every lane whose executed part of the chunk is used up; `video` asks those plans
+        for the imagined video (see `current_plan`).
+        """
+        observation = read_observation(obs, self.config)
+        lanes = [self._lane(i) for i in range(len(observation.tasks))]
+        due = [i for i, lane in enumerate(lanes) if lane.actions is None]
+        if due:
+            seeds = [mix(lanes[i].seed, lanes[i].plans) for i in due]
+            self.current_plan = plan = self._plan(observation.take(due), seeds, video=video)
+            chunks = plan.actions if observation.batched else plan.actions[None]
+            for i, chunk in zip(due, chunks, strict=True):
+                lanes[i].actions, lanes[i].position = chunk, 0
+                lanes[i].plans += 1
+        actions = []
+        for lane in lanes:
+            assert lane.actions is not None
+            actions.append(lane.actions[lane.position])
+            lane.position += 1
+            if lane.position == self.config.execute:
+                lane.actions = None
+        return np.stack(actions) if observation.batched else actions[0]
+
+    def plan(
+        self,
+        obs: Mapping[str, Any],
+        *,
+        seed: int | Sequence[int],
+        video: bool = False,
+        video_noise: np.ndarray | None = None,
+        action_noise: np.ndarray | None = None,
+    ) -> Plan:
+        """One run of the sampler: a pure function of (obs, seed).
+
+        Args:
+            obs: an environment's observation, or a vector environment's batched one.
+            seed: of the start noise; for a batch one per lane, or one number s for s, s + 1, ...
+            video: also decode the imagined video.
+            video_noise: start noise to use instead, (S, C, h, w) or (B, S, C, h, w), unit variance.
+            action_noise: the same for the actions, (K, A) or (B, K, A).
+
+        Raises:
+            ObservationError: a part of the observation is missing or malformed.
+            ConfigError: the agent has no action statistics (its action stage was not trained).
+        """
+        observation = read_observation(obs, self.config)
+        count = len(observation.tasks)
+        seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != count:
+            raise ObservationError(f"{len(seeds)} seeds for {count} lanes")
+        noises = [
+            None if noise is None else np.asarray(noise).reshape(count, *shape)
+            for noise, shape in zip((video_noise, action_noise), self._noise_shapes(), strict=True)
+        ]
+        return self._plan(observation, seeds, video=video, noises=noises)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the agent folder, whole or not at all; an existing one is replaced."""
+        about = {"Sampler": f"{self.sampler.steps} steps, guidance {self.sampler.guidance:g}"}
+        save_agent(self.model, Path(folder), card=model_card(self.config, about=about))
+
+    def _lane(self, index: int) -> _Lane:
+        if index not in self._lanes:
+            seeds = self._seeds
+            seed = seeds + index if isinstance(seeds, int) else seeds[index]
+            self._lanes[index] = _Lane(seed=seed)
+        return self._lanes[index]
+
+    def _noise_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        config = self.config
+        return (config.slots, *config.latent_shape), (config.horizon, config.action_dim)
+
+    @torch.inference_mode()
+    def _plan(
+        self,
+        observation: Observation,
+        seeds: Sequence[int],
+        *,
+        video: bool,
+        noises: Sequence[np.ndarray | None] = (None, None),
+    ) -> Plan:
+        started = time.perf_counter()
+        config, device = self.config, self.model.device
+        stats = config.action_stats
+        if stats is None:
+            raise ConfigError(
+                "this agent has no action statistics, so it cannot act; train its action stage: "
+                "vp-agent train --stage action --init RUN"
+            )
+        # Every lane draws from its own seed, so a row does not depend on its batch.
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        drawn = [
+            torch.stack([torch.randn(shape, generator=g) for g in generators])
+            for shape in self._noise_shapes()
+        ]
+        video_noise, action_noise = (
+            (own if given is None else torch.from_numpy(given).float()).to(device)
+            for own, given in zip(drawn, noises, strict=True)
+        )
+        conditions = self._encode(observation, generators)
+        result = sample(
+            self.model,
+            conditions,
+            scheduler=scheduler(self.sampler),
+            tier=self.sampler,
+            video_noise_BSChw=video_noise,
+            action_noise_BKA=action_noise,
+        )
+        low, high = (torch.tensor(v, device=device) for v in (stats.min, stats.max))
+        actions = result.actions_BKA.float()
+        if config.clip_actions:
+            actions = actions.clamp(-1, 1)
+        actions = ((actions + 1) / 2 * (high - low) + low).cpu().numpy()
+        frames = self._decode(result.video_BSChw) if video else None
+        if not observation.batched:
+            actions = actions[0]
+            frames = None if frames is None else {view: x[0] for view, x in frames.items()}
+        return Plan(actions=actions, video=frames, latency_s=time.perf_counter() - started)
+
+    def _encode(self, observation: Observation, generators: Sequence[torch.Generator]) -> Conditions:
+        images = torch.from_numpy(observation.images_BVHW3).float() / 127.5 - 1
+        images = images.movedim(-1, -3)
+        strength = self.config.conditioning.image_noise
+        if strength:
+            noise = [torch.randn(images.shape[1:], generator=g) for g in generators]
+            images = images + strength * torch.stack(noise)
+        moments = self.model.encode_frames(images.flatten(0, 1).to(self.model.device))
+        current = self.model.condition_latents(moments.unflatten(0, images.shape[:2]))
+        for task in observation.tasks:
+            if task not in self._texts:
+                self._texts[task] = self.model.encode_text([task])
+        return Conditions(
+            latents_BSChw=canvas.compose_condition(current, frames=self.config.frames_per_view),
+            text_B1D=torch.cat([self._texts[task] for task in observation.tasks]),
+        )
+
+    def _decode(self, latents_BSChw: Tensor) -> dict[str, np.ndarray]:
+        frames = self.model.decode_video(latents_BSChw).clamp(-1, 1)
+        pixels = ((frames + 1) * 127.5).round().byte().movedim(-3, -1).cpu().numpy()
+        return {view: pixels[:, v] for v, view in enumerate(self.config.views)}
+
+
+def locate(name: str | Path) -> Path:
+    """The agent folder that `name` stands for.
+
+    Raises:
+        AgentFolderError: there is no such packaged agent, folder or Hub repository.
+    """
+    text = str(name)
+    if text.startswith("packaged:"):
+        wanted = text.removeprefix("packaged:")
+        have = sorted(p.name for p in PACKAGED.iterdir() if p.is_dir()) if PACKAGED.is_dir() else []
+        if wanted not in have:
+            raise AgentFolderError(
+                f"no packaged agent {wanted!r}{closest(wanted, have)}; packaged: {', '.join(have)}"
+            )
+        return PACKAGED / wanted
+    if Path(name).is_dir():
+        return find_agent(Path(name))
+    try:
+        return Path(snapshot_download(text))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise AgentFolderError(
+            f"{text!r} is no folder here and no agent on the Hub ({type(error).__name__}); give a "
+            "folder, packaged:lift, or a Hub repository you can reach"
+        ) from error
+
+
+def find_agent(folder: Path) -> Path:
+    """The agent folder in `folder`: itself, a checkpoint's, or the latest of a training run."""
+    candidates = [folder, folder / "agent"]
+    if (folder / "latest").is_file():
+        candidates.append(folder / (folder / "latest").read_text().strip() / "agent")
+    for candidate in candidates:
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    raise AgentFolderError(
+        f"{folder} holds no agent: expected an agent folder ({MANIFEST} in it), a checkpoint "
+        "(step-XXXXXXXX) or a run folder with a `latest` checkpoint"
+    )

@@ -1,0 +1,85 @@
+"""The joint sampler: video latents and actions go down the noise schedule together (section 3.3)."""
+
+# B batch, S slots, C latent channels, h w latent height/width, K action steps, A action dim
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from diffusers import EulerDiscreteScheduler
+from torch import Tensor
+
+from vp_agent.config import TierConfig
+from vp_agent.diffusion.precondition import c_noise
+from vp_agent.model.video_policy import VideoPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a plan is conditioned on: current views and instruction, encoded once."""
+
+    latents_BSChw: Tensor
+    text_B1D: Tensor
+
+    def with_unconditional(self) -> "Conditions":
+        """[unconditional, conditional] along the batch; text and images are zeroed, nothing else."""
+        return Conditions(
+            latents_BSChw=torch.cat([torch.zeros_like(self.latents_BSChw), self.latents_BSChw]),
+            text_B1D=torch.cat([torch.zeros_like(self.text_B1D), self.text_B1D]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoised:
+    """Clean latents (B, S, C, h, w) and normalised actions (B, K, A)."""
+
+    video_BSChw: Tensor
+    actions_BKA: Tensor
+
+
+@torch.no_grad()
+def sample(
+    model: VideoPolicy,
+    conditions: Conditions,
+    *,
+    scheduler: EulerDiscreteScheduler,
+    tier: TierConfig,
+    video_noise_BSChw: Tensor,
+    action_noise_BKA: Tensor,
+) -> Denoised:
+    """Runs the sampler from unit-variance start noise.
+
+    Guidance acts on both streams. It is written on the network outputs, which is the same as on the
+    denoised predictions because both are linear in them at a given noisy input.
+    """
+    schedulers = deepcopy(scheduler), deepcopy(scheduler)  # a diffusers scheduler counts its steps
+    for each in schedulers:
+        each.set_timesteps(tier.steps, device=video_noise_BSChw.device)
+    video = video_noise_BSChw * schedulers[0].init_noise_sigma
+    actions = action_noise_BKA * schedulers[0].init_noise_sigma
+    guided = tier.guidance != 1.0
+    if guided:
+        conditions = conditions.with_unconditional()
+
+    for sigma, timestep in zip(schedulers[0].sigmas[:-1], schedulers[0].timesteps, strict=True):
+        sigma = sigma.to(video.device)
+        scaled = [
+            each.scale_model_input(x, timestep)  # x c_in(sigma)
+            for each, x in zip(schedulers, (video, actions), strict=True)
+        ]
+        if guided:
+            scaled = [torch.cat([x, x]) for x in scaled]
+        video_out, actions_out = model(
+            scaled[0],
+            conditions.latents_BSChw,
+            conditions.text_B1D,
+            c_noise(sigma).expand(len(scaled[0])),
+            scaled[1][:, None],
+        )
+        outputs = [video_out, actions_out.squeeze(1)]
+        if guided:
+            halves = [output.chunk(2) for output in outputs]
+            outputs = [off + tier.guidance * (on - off) for off, on in halves]
+        video = schedulers[0].step(outputs[0], timestep, video).prev_sample
+        actions = schedulers[1].step(outputs[1], timestep, actions).prev_sample
+    return Denoised(video_BSChw=video, actions_BKA=actions)

@@ -1,0 +1,168 @@
+"""Agent folders: every part in its library's own layout, safetensors and JSON only, hashes of all files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from diffusers import EulerDiscreteScheduler
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from vp_agent.config import TierConfig, VideoPolicyConfig
+from vp_agent.errors import AgentFolderError, ConfigError
+from vp_agent.files import MANIFEST, atomic_dir, hash_tree, write_json
+from vp_agent.model.video_policy import VideoPolicy
+
+# part of the model -> its weight file, as diffusers, transformers and we name them
+WEIGHTS = {
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "vae": "vae/diffusion_pytorch_model.safetensors",
+    "text_encoder": "text_encoder/model.safetensors",
+    "adapter": "adapter/model.safetensors",
+    "action_head": "action_head/model.safetensors",
+}
+
+
+def scheduler(setting: TierConfig) -> EulerDiscreteScheduler:
+    """Stable Video Diffusion's Euler scheduler over the tier's noise range."""
+    return EulerDiscreteScheduler(
+        prediction_type="v_prediction",
+        timestep_type="continuous",
+        use_karras_sigmas=True,
+        sigma_min=setting.sigma_min,
+        sigma_max=setting.sigma_max,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        steps_offset=1,
+    )
+
+
+def save_agent(model: VideoPolicy, target: Path, *, card: str) -> None:
+    """Writes the agent folder `target`, whole or not at all."""
+    with atomic_dir(Path(target)) as tmp:
+        write_agent(model, tmp, card=card)
+
+
+def write_agent(model: VideoPolicy, folder: Path, *, card: str) -> None:
+    """Fills an existing empty folder (inside an `atomic_dir`)."""
+    model.unet.save_pretrained(folder / "unet")
+    model.vae.save_pretrained(folder / "vae")
+    model.text_encoder.save_pretrained(folder / "text_encoder")
+    model.tokenizer.save_pretrained(folder / "tokenizer")
+    scheduler(model.config.tier("default")).save_pretrained(folder / "scheduler")
+    for part in ("adapter", "action_head"):
+        (folder / part).mkdir()
+        module: nn.Module = getattr(model, part)
+        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / WEIGHTS[part])
+    write_json(folder / "config.json", model.config.to_dict())
+    (folder / "README.md").write_text(card)
+    write_json(folder / MANIFEST, hash_tree(folder))
+
+
+def load_agent(folder: Path) -> VideoPolicy:
+    """Reads an agent folder in full or not at all.
+
+    Raises:
+        AgentFolderError: a file is missing, extra, altered, or holds other tensors than expected.
+        ConfigError: config.json has an unknown field or a value that does not fit.
+    """
+    folder = Path(folder)
+    check_manifest(folder)
+    config = read_config(folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    model = VideoPolicy(config, tokenizer=tokenizer)
+    for part, file in WEIGHTS.items():
+        load_strictly(getattr(model, part), _read_weights(folder / file), where=str(folder / file))
+    return model.eval()
+
+
+def read_config(folder: Path) -> VideoPolicyConfig:
+    """The configuration of an agent folder."""
+    path = Path(folder) / "config.json"
+    try:
+        return VideoPolicyConfig.from_dict(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise AgentFolderError(f"{path} cannot be read: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def check_manifest(folder: Path) -> None:
+    """Compares every file of `folder` with the hashes in its manifest."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise AgentFolderError(
+            f"{folder} is not an agent folder: it has no {MANIFEST}; expected a folder written by "
+            "save_pretrained or vp-agent train"
+        )
+    try:
+        wanted: dict[str, str] = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise AgentFolderError(f"{path} is damaged: {error}") from error
+    found = hash_tree(folder)
+    problems = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
+    problems += [f"{name} is not in the manifest" for name in sorted(found.keys() - wanted.keys())]
+    problems += [
+        f"{name} was altered (its sha256 differs)"
+        for name in sorted(wanted.keys() & found.keys())
+        if wanted[name] != found[name]
+    ]
+    if problems:
+        raise AgentFolderError(f"{folder}: {'; '.join(problems)}; get the folder again")
+
+
+def load_strictly(module: nn.Module, state: dict[str, Tensor], *, where: str) -> None:
+    """Loads `state`, or names every tensor that is missing, unexpected or of another shape."""
+    own = module.state_dict()
+    problems = [f"{key} is missing" for key in sorted(own.keys() - state.keys())]
+    problems += [f"{key} is unexpected" for key in sorted(state.keys() - own.keys())]
+    problems += [
+        f"{key} has shape {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in sorted(own.keys() & state.keys())
+        if own[key].shape != state[key].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise AgentFolderError(f"{where} does not fit: {'; '.join(problems[:8])}{more}")
+    module.load_state_dict(state)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise AgentFolderError(f"{path} cannot be read: {error}") from error
+
+
+def model_card(config: VideoPolicyConfig, *, about: dict[str, Any]) -> str:
+    """README.md of an agent folder: what it sees, what it outputs, where it comes from."""
+    height, width = config.resolution
+    rows = "\n".join(f"| {key} | {value} |" for key, value in about.items())
+    return f"""---
+library_name: vp_agent
+pipeline_tag: robotics
+license: apache-2.0
+---
+
+# A Video Policy agent
+
+Sees {", ".join(config.views)} at {width}x{height} and an instruction; imagines
+{config.frames_per_view} frames per view, {config.frame_stride} control steps apart; plans
+{config.horizon} actions of {config.action_dim} numbers at {config.control_hz:g} Hz and executes
+{config.execute}.
+
+| | |
+|---|---|
+{rows}
+
+```python
+from vp_agent import VideoPolicyAgent
+
+agent = VideoPolicyAgent.from_pretrained("this folder")
+```
+"""
+
+
