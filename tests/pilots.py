@@ -12,11 +12,18 @@ SIDE = 16
 class Reach(gym.Env):
     """A white column must be moved to the left edge; action 0 in [-1, 1] moves it."""
 
-    horizon = 40
+    horizon = 20
 
-    def __init__(self, *, views: tuple[str, ...] = ("left", "right"), fail_at: int | None = None):
-        self.views, self.fail_at = views, fail_at
-        image = gym.spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
+    def __init__(
+        self,
+        *,
+        views: tuple[str, ...] = ("left", "right"),
+        resolution: tuple[int, int] = (SIDE, SIDE),
+        render_quality: str = "full",
+        fail_at: int | None = None,
+    ) -> None:
+        self.views, self.resolution, self.fail_at = views, tuple(resolution), fail_at
+        image = gym.spaces.Box(0, 255, (*self.resolution, 3), np.uint8)
         self.observation_space = gym.spaces.Dict(
             {
                 "pixels": gym.spaces.Dict(dict.fromkeys(views, image)),
@@ -42,13 +49,24 @@ class Reach(gym.Env):
         return self._observation(), float(success), success, truncated, info
 
     def _observation(self) -> dict[str, Any]:
-        image = np.zeros((SIDE, SIDE, 3), np.uint8)
+        image = np.zeros((*self.resolution, 3), np.uint8)
         image[:, int(self.column)] = 255
         return {
             "pixels": {view: image.copy() for view in self.views},
             "agent_pos": np.zeros(1, np.float32),
             "task": "move the column to the left",
         }
+
+
+class BrokenReach(Reach):
+    """Its simulator breaks in the third step."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(fail_at=3, **kwargs)
+
+
+gym.register("Reach-v0", entry_point=Reach)
+gym.register("BrokenReach-v0", entry_point=BrokenReach)
 
 
 @dataclass(frozen=True)
@@ -75,7 +93,7 @@ class Looker:
         if self.used == 4:
             sees = observation["pixels"]["left"].any()
             actions = np.zeros((6, 7), np.float32)
-            actions[:, 0] = -0.5 if sees else 0.0
+            actions[:, 0] = -1.0 if sees else 0.0
             frames = {view: np.stack([im] * 3) for view, im in observation["pixels"].items()}
             self.current_plan, self.used = ToyPlan(actions, frames if video else None), 0
         assert self.current_plan is not None

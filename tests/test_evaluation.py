@@ -21,7 +21,7 @@ def test_an_agent_that_looks_succeeds_and_its_line_says_how() -> None:
     line = fly(Looker(), Reach(), seed=3)
     assert line["success"]
     assert line["plans"] == -(-line["steps"] // 4)
-    assert (line["seed"], line["horizon"], line["seconds_per_plan"]) == (3, 40, 0.25)
+    assert (line["seed"], line["horizon"], line["seconds_per_plan"]) == (3, 20, 0.25)
     assert line["instruction"] == "move the column to the left"
     assert line["video"] is None
     assert line["simulator"] == {"reach": "1"}
@@ -30,7 +30,7 @@ def test_an_agent_that_looks_succeeds_and_its_line_says_how() -> None:
 def test_an_agent_given_black_images_fails_at_the_horizon() -> None:
     line = fly(Looker(), Reach(), seed=3, blank_images=True)
     assert not line["success"]
-    assert line["steps"] == 40
+    assert line["steps"] == 20
 
 
 def test_the_agent_is_reset_with_the_seed_of_each_episode() -> None:

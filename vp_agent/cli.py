@@ -153,3 +153,7 @@ def _usage() -> str:
 
 def _is_the_users(error: OSError) -> bool:
     return isinstance(error, VPAgentError) or error.errno in _OS_ERRORS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""`evaluate` and the demo with a real agent (tiny, untrained) on a toy task."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vp_agent.cli import main
+from vp_agent.config import ActionStats
+from vp_agent.demo import DemoSettings, demo
+from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError
+from vp_agent.evaluation.journal import JournalError, read_journal
+from vp_agent.evaluation.runner import EvalSettings, evaluate
+from vp_agent.presets import preset
+
+TIMES = ("seconds_per_plan", "wall_s")
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from vp_agent.agent import VideoPolicyAgent
+    from vp_agent.model.video_policy import VideoPolicy
+
+    config = preset("tiny-lift")
+    config = config.replace(action_stats=ActionStats(min=(-1.0,) * 7, max=(1.0,) * 7))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VideoPolicy(config)
+    folder = tmp_path_factory.mktemp("agent") / "tiny"
+    VideoPolicyAgent(model.eval(), "fast", config.tier("fast")).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def settings(agent: str, tmp_path: Path) -> EvalSettings:
+    out = tmp_path / "out"
+    return EvalSettings(
+        agent=agent, env="pilots:Reach-v0", out=out, episodes=3, seed=7, steps=1, record=1
+    )
+
+
+def _lines(out: Path) -> list[dict[str, Any]]:
+    """Journal lines in the order of their seeds, without what a clock wrote."""
+    lines = sorted(read_journal(out / "journal.jsonl"), key=lambda line: line["seed"])
+    return [{key: line[key] for key in line if key not in TIMES} for line in lines]
+
+
+def test_an_evaluation_leaves_a_line_per_seed_results_and_films(settings: EvalSettings) -> None:
+    results = evaluate(settings)
+    assert [line["seed"] for line in _lines(settings.out)] == [7, 8, 9]
+    assert json.loads((settings.out / "results.json").read_text()) == results
+    assert results["n"] == 3
+    assert results["sampler"]["steps"] == 1
+    assert {"torch", "python", "reach"} <= set(results["versions"])
+    films = [path.name for path in (settings.out / "videos").iterdir()]
+    assert films == ["seed-00007.mp4"]
+
+
+def test_the_same_evaluation_twice_gives_the_same_lines(settings: EvalSettings) -> None:
+    other = replace(settings, out=settings.out.with_name("other"))
+    evaluate(settings)
+    evaluate(other)
+    assert _lines(settings.out) == _lines(other.out)
+
+
+@pytest.mark.slow
+def test_two_workers_write_the_lines_of_one(settings: EvalSettings) -> None:
+    other = replace(settings, out=settings.out.with_name("other"), workers=2)
+    evaluate(settings)
+    evaluate(other)
+    assert _lines(settings.out) == _lines(other.out)
+
+
+def test_resume_flies_only_what_the_journal_lacks(settings: EvalSettings) -> None:
+    evaluate(replace(settings, episodes=1))
+    first = (settings.out / "journal.jsonl").read_text()
+    results = evaluate(replace(settings, resume=True))
+    text = (settings.out / "journal.jsonl").read_text()
+    assert text.startswith(first)
+    assert text.count("\n") == results["n"] == 3
+
+
+def test_a_used_output_folder_is_refused_without_resume(settings: EvalSettings) -> None:
+    evaluate(replace(settings, episodes=1))
+    with pytest.raises(OutputExistsError, match="--resume"):
+        evaluate(settings)
+    assert len(_lines(settings.out)) == 1
+
+
+def test_a_journal_of_other_sampler_settings_is_refused(settings: EvalSettings) -> None:
+    evaluate(replace(settings, episodes=1))
+    with pytest.raises(JournalError, match="sampler"):
+        evaluate(replace(settings, resume=True, steps=2))
+    assert len(_lines(settings.out)) == 1
+
+
+def test_an_unknown_agent_is_refused_and_leaves_nothing(settings: EvalSettings) -> None:
+    with pytest.raises(AgentFolderError):
+        evaluate(replace(settings, agent=str(settings.out.parent)))
+    assert not settings.out.exists()
+
+
+def test_an_agent_that_cannot_act_is_refused(settings: EvalSettings, tmp_path: Path) -> None:
+    from vp_agent.agent import VideoPolicyAgent
+
+    agent = VideoPolicyAgent.from_pretrained(settings.agent)
+    agent.model.config = agent.config.replace(action_stats=None)
+    agent.save_pretrained(tmp_path / "video-only")
+    with pytest.raises(ConfigError, match="--stage action"):
+        evaluate(replace(settings, agent=str(tmp_path / "video-only")))
+    assert not _lines(settings.out)
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_error_in_the_simulator_stops_and_is_not_counted(
+    settings: EvalSettings, workers: int
+) -> None:
+    with pytest.raises(RuntimeError, match="the simulator broke"):
+        evaluate(replace(settings, env="pilots:BrokenReach-v0", workers=workers))
+    assert not _lines(settings.out)
+    assert not (settings.out / "results.json").exists()
+
+
+def test_the_agent_is_given_black_images_in_the_control(settings: EvalSettings) -> None:
+    results = evaluate(replace(settings, episodes=1, blank_images=True))
+    assert results["blank_images"]
+    assert _lines(settings.out)[0]["blank_images"]
+
+
+def test_evaluating_does_not_change_the_threads_of_the_caller(settings: EvalSettings) -> None:
+    before = torch.get_num_threads()
+    evaluate(replace(settings, episodes=1, threads=before + 1))
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_resumes_to_the_table_of_an_uninterrupted_one(
+    settings: EvalSettings, agent: str
+) -> None:
+    whole = replace(settings, out=settings.out.with_name("whole"), episodes=6)
+    evaluate(whole)
+    command = [sys.executable, "-m", "vp_agent.cli", "eval", "--agent", agent]
+    command += ["--env", whole.env, "--out", str(settings.out), "--episodes", "6"]
+    command += ["--seed", "7", "--steps", "1", "--record", "1", "--resume"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    journal = settings.out / "journal.jsonl"
+    for lines in (1, 3):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        while len(read_journal(journal)) < lines:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert _lines(settings.out) == _lines(whole.out)
+
+
+@pytest.mark.slow
+def test_the_demo_replaces_an_earlier_demo(
+    agent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    for episodes in (2, 1):
+        report = demo(DemoSettings(agent=agent, env="pilots:Reach-v0", episodes=episodes, out=out))
+    assert report == out / "report.html"
+    assert len(_lines(out)) == 1
+    assert report.read_text().count("data:video/mp4") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    shown = capsys.readouterr().out
+    assert "of 1 successes" in shown
+    assert "s per plan" in shown
+    assert f"report: {report}" in shown
+
+
+@pytest.mark.slow
+def test_a_demo_that_fails_keeps_the_earlier_one(agent: str, tmp_path: Path) -> None:
+    settings = DemoSettings(agent=agent, env="pilots:Reach-v0", episodes=1, out=tmp_path / "demo")
+    demo(settings)
+    before = (settings.out / "report.html").read_bytes()
+    with pytest.raises(RuntimeError, match="the simulator broke"):
+        demo(replace(settings, env="pilots:BrokenReach-v0"))
+    assert (settings.out / "report.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_eval_and_report_on_the_command_line(
+    agent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    flags = ["--agent", agent, "--env", "pilots:Reach-v0", "--out", out, "--episodes", "1"]
+    assert main(["eval", *flags, "--steps", "1"]) == 0
+    assert "of 1 successes" in capsys.readouterr().out
+    assert main(["report", out]) == 0
+    assert capsys.readouterr().out.strip() == f"{out}/report.html"
