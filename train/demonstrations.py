@@ -19,6 +19,9 @@ META = "meta/vp_agent.json"
 # Without chroma subsampling: at 64 x 64 yuv420p blurs colour edges. On Lift this decodes to 45 dB
 # PSNR (43 in the worst frame) against 37 (27) with LeRobot's default av1.
 _CODEC = {"vcodec": "h264", "pix_fmt": "yuv444p", "crf": 10, "g": 2}
+# LeRobot appends to a video by copying it, so long files make collection quadratic: 400 Lift episodes
+# in one file took 5 minutes to write
+_VIDEO_FILE_MB = 2
 _ACTION_NAMES = ["dx", "dy", "dz", "rx", "ry", "rz", "gripper"]
 _STATE_NAMES = ["x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger1", "finger2"]
 _SIZED = ("cube", "cubeA", "cubeB")  # boxes whose size robosuite draws per episode
@@ -91,6 +94,7 @@ def write_dataset(
             features=features,
             root=tmp,
             robot_type="panda",
+            video_files_size_in_mb=_VIDEO_FILE_MB,
             rgb_encoder=video.RGBEncoderConfig(**_CODEC),
         )
         facts, frames = [], 0

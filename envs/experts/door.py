@@ -8,12 +8,13 @@ import numpy as np
 
 from vp_agent.envs.experts.arm import CLOSE, OPEN, UP, Arm, above
 
-_GRASP = np.array([0.125, -0.1, 0.0])  # on the lever, in the latch's frame, near the lever's end
+_GRASP = np.array([0.115, -0.1, 0.0])  # on the lever, in the latch's frame, near the lever's end
 _HINGE = np.array([0.255, 0.0, 0.0])  # in the door's frame
 _HOVER = 0.09  # metres above the lever
 _LEAN = 0.35  # radians: the palm is wider than the gap to the door, so it leans outwards
 _PRESSED = 1.1  # radians of the lever at which the latch lets the door go
-_AHEAD_LEVER, _AHEAD_DOOR = 0.5, 0.2  # radians between where they are and where they are led
+_AHEAD_LEVER, _AHEAD_DOOR = 0.35, 0.12  # radians between where they are and are led
+_TILT = 0.6  # of the lever's angle: leaning away from the lever's axis keeps the palm clear of it
 _CLOSING_STEPS = 8
 _LOST = 0.05
 
@@ -71,8 +72,7 @@ class DoorExpert:
         grasp = door.grasp_point()
         error = grasp - arm.position
         away = float(np.linalg.norm(error[:2]))
-        # leaning away from the lever's axis as it goes down keeps the palm clear of the axis
-        tilt = 0.6 * max(door.lever_angle, 0.0)
+        tilt = _TILT * max(door.lever_angle, 0.0)
         pointing = -np.cos(_LEAN) * np.cos(tilt) * UP - np.sin(_LEAN) * door.outward
         pointing = pointing - np.sin(tilt) * door.axes[:, 0]
         pointing = pointing / np.linalg.norm(pointing)
@@ -102,7 +102,7 @@ class DoorExpert:
             return arm.action(grasp, gripper=OPEN, **pose)
         if self._phase == "close":
             return arm.action(grasp, gripper=CLOSE, **pose)
-        lever = min(_AHEAD_LEVER, max(0.0, _PRESSED + 0.2 - door.lever_angle))
+        lever = float(np.clip(_PRESSED + 0.15 - door.lever_angle, -_AHEAD_LEVER, _AHEAD_LEVER))
         free = door.lever_angle > _PRESSED or door.hinge_angle > 0.03
         target = door.grasp_point(lever=lever, hinge=_AHEAD_DOOR if free else 0.0)
         return arm.action(target, gripper=CLOSE, **pose)
