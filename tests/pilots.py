@@ -65,8 +65,8 @@ class BrokenReach(Reach):
         super().__init__(fail_at=3, **kwargs)
 
 
-gym.register("Reach-v0", entry_point=Reach)
-gym.register("BrokenReach-v0", entry_point=BrokenReach)
+gym.register("Reach-v0", entry_point="pilots:Reach")
+gym.register("BrokenReach-v0", entry_point="pilots:BrokenReach")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The demo: the packaged agent flies a few unseen episodes and leaves a report to look at."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +51,6 @@ def demo(settings: DemoSettings) -> Path:
                 tier=settings.tier,
                 device=settings.device,
                 record=settings.episodes,
-                threads=os.cpu_count() or 1,
             )
         )
         report = write_report(folder)
