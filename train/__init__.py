@@ -1,2 +1,4 @@
-if __name__ != "vp_agent.train":  # the folder lies at the top of the tree but is installed as vp_agent.train
-    raise ImportError("import vp_agent.train, not train (run from the repository root or pip install -e .)")
+"""LeRobot dataset adapters and the two-stage trainer."""
+
+if __name__ != "vp_agent.train":  # the top-level folder is installed as vp_agent.train
+    raise ImportError("import vp_agent.train, not train")

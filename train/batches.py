@@ -14,6 +14,8 @@ from vp_agent.train.dataset import Chunk, Demonstrations, to_signed
 from vp_agent.train.latent_cache import LatentCache
 from vp_agent.train.settings import TrainSettings
 
+_NOTHING = torch.empty(0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -25,9 +27,9 @@ class Batch:
     chunk: Chunk
     text_B1D: Tensor
     has_actions_B: Tensor
-    moments_BVTChw: Tensor = torch.empty(0)
-    condition_BVChw: Tensor = torch.empty(0)
-    clips_BTCHW: Tensor = torch.empty(0)
+    moments_BVTChw: Tensor = _NOTHING
+    condition_BVChw: Tensor = _NOTHING
+    clips_BTCHW: Tensor = _NOTHING
 
 
 class Batches:

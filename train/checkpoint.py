@@ -1,4 +1,4 @@
-"""Checkpoints of a run: an agent folder with the averaged weights, and what an exact resume needs."""
+"""Checkpoints: an agent folder with the averaged weights, and what an exact resume needs."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A LeRobot dataset as training samples: frames by stride, action chunks, masks for what is past the end."""
+"""A LeRobot dataset as training samples: strided frames, action chunks, masks past the end."""
 
 # B batch, V views, T frames per view, K action steps, A action dim, N frames of the dataset
 
@@ -33,8 +33,8 @@ class Demonstrations:
     """One LeRobot v3 dataset seen through a `VideoPolicyConfig`.
 
     A sample is a window that starts at any frame of any episode: the views' frames at
-    0, stride, 2 stride, ... and the next `horizon` actions. Past the episode's end the last frame or
-    action repeats and its mask is set.
+    0, stride, 2 stride, ... and the next `horizon` actions. Past the episode's end the last frame
+    or action repeats and its mask is set.
 
     Raises:
         DatasetError: the dataset is missing, damaged, or does not fit the configuration.
@@ -99,12 +99,14 @@ class Demonstrations:
             if IMAGES + view not in features:
                 have = [key.removeprefix(IMAGES) for key in features if key.startswith(IMAGES)]
                 raise DatasetError(
-                    f"{self.root} has no view {view!r}{closest(view, have)}; views: {', '.join(have)}"
+                    f"{self.root} has no view {view!r}{closest(view, have)}; "
+                    f"views: {', '.join(have)}"
                 )
             shape = tuple(features[IMAGES + view]["shape"])
-            if shape != (*config.resolution, 3):
+            wanted = (*config.resolution, 3)
+            if shape != wanted:
                 raise DatasetError(
-                    f"{self.root}: view {view!r} has shape {shape}, expected {(*config.resolution, 3)}"
+                    f"{self.root}: view {view!r} has shape {shape}, expected {wanted}"
                 )
         if features[ACTION]["shape"][0] != config.action_dim:
             raise DatasetError(
@@ -114,7 +116,8 @@ class Demonstrations:
         quality = self.notes.get("env_kwargs", {}).get("render_quality", config.render_quality)
         if quality != config.render_quality:
             raise DatasetError(
-                f"{self.root} was rendered {quality!r}, the policy expects {config.render_quality!r}"
+                f"{self.root} was rendered {quality!r}, "
+                f"the policy expects {config.render_quality!r}"
             )
 
     def _check_actions(self) -> None:
@@ -152,7 +155,9 @@ class Demonstrations:
         """Raw action chunks and masks of the windows that start at `ids_B`."""
         last_B1 = self.last_N[ids_B][:, None]
         wanted_BK = ids_B[:, None] + np.arange(self.config.horizon)
-        frames_BT = ids_B[:, None] + np.arange(self.config.frames_per_view) * self.config.frame_stride
+        frames_BT = (
+            ids_B[:, None] + np.arange(self.config.frames_per_view) * self.config.frame_stride
+        )
         return Chunk(
             actions_BKA=torch.from_numpy(self.actions_NA[np.minimum(wanted_BK, last_B1)]),
             action_is_pad_BK=torch.from_numpy(wanted_BK > last_B1),
@@ -167,9 +172,15 @@ class Demonstrations:
     def episode_pixels(self, episode: int) -> Tensor:
         """All frames of one episode (V, T, 3, H, W), uint8, decoded in one go."""
         first, last = np.flatnonzero(self.episode_N == episode)[[0, -1]]
-        fps = self.config.control_hz
-        deltas = {IMAGES + view: [t / fps for t in range(last - first + 1)] for view in self.config.views}
-        return self._views(self._open(deltas), int(first))
+        return self._views(self._whole_episodes, int(first))[:, : last - first + 1]
+
+    @cached_property
+    def _whole_episodes(self) -> Any:
+        # One window as long as the longest episode; past a shorter one its last frame repeats.
+        longest, fps = int(np.bincount(self.episode_N).max()), self.config.control_hz
+        return self._open(
+            {IMAGES + view: [t / fps for t in range(longest)] for view in self.config.views}
+        )
 
     def _views(self, dataset: Any, index: int) -> Tensor:
         try:
@@ -189,5 +200,7 @@ def to_signed(frames: Tensor) -> Tensor:
 
 def normalise(actions: Tensor, stats: ActionStats) -> Tensor:
     """Actions to [-1, 1] by the training range, per dimension."""
-    low, high = (torch.tensor(v, dtype=actions.dtype, device=actions.device) for v in (stats.min, stats.max))
+    low, high = (
+        torch.tensor(v, dtype=actions.dtype, device=actions.device) for v in (stats.min, stats.max)
+    )
     return 2 * (actions - low) / (high - low) - 1

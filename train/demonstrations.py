@@ -19,8 +19,8 @@ META = "meta/vp_agent.json"
 # Without chroma subsampling: at 64 x 64 yuv420p blurs colour edges. On Lift this decodes to 45 dB
 # PSNR (43 in the worst frame) against 37 (27) with LeRobot's default av1.
 _CODEC = {"vcodec": "h264", "pix_fmt": "yuv444p", "crf": 10, "g": 2}
-# LeRobot appends to a video by copying it, so long files make collection quadratic: 400 Lift episodes
-# in one file took 5 minutes to write
+# LeRobot appends to a video by copying it, so long files make collection quadratic: 400 Lift
+# episodes in one file took 5 minutes to write
 _VIDEO_FILE_MB = 2
 _ACTION_NAMES = ["dx", "dy", "dz", "rx", "ry", "rz", "gripper"]
 _STATE_NAMES = ["x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger1", "finger2"]

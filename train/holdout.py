@@ -48,7 +48,9 @@ def evaluate_holdout(
         )
         for part in np.array_split(ids, max(1, len(ids) // 32))
     ]
-    metrics = {"holdout_video": float(np.mean([x.video.item() for x in losses if x.video is not None]))}
+    metrics = {
+        "holdout_video": float(np.mean([x.video.item() for x in losses if x.video is not None]))
+    }
     if settings.stage != "video":
         action = [x.action.item() for x in losses if x.action is not None]
         metrics["holdout_action"] = float(np.mean(action))

@@ -42,8 +42,8 @@ class LatentCache:
     def __init__(self, model: VideoPolicy, data: Demonstrations) -> None:
         if data.config.conditioning.image_noise:
             raise ConfigError(
-                "conditioning.image_noise draws new pixel noise for every sample, so latents cannot "
-                "be cached: train with --no-cache"
+                "conditioning.image_noise draws new pixel noise for every sample, so latents "
+                "cannot be cached: train with --no-cache"
             )
         self.data = data
         self.folder = data.root / "vp_cache" / cache_key(model, data)

@@ -1,4 +1,4 @@
-"""The losses of the stages: v-prediction on both streams (sections 3.2, 3.3), and the autoencoder's."""
+"""The losses: v-prediction on both streams (sections 3.2, 3.3), and the autoencoder's."""
 
 # B batch, V views, T frames, S slots, K action steps, A action dim, N action draws
 
@@ -92,7 +92,7 @@ def policy_losses(
 def autoencoder_losses(
     model: VideoPolicy, clips_BTCHW: Tensor, *, generator: torch.Generator, kl_weight: float
 ) -> Losses:
-    """Absolute and squared error of the reconstruction, and the KL term that keeps latents smooth."""
+    """Absolute and squared error of the reconstruction, and the KL term (smooth latents)."""
     frames = rearrange(clips_BTCHW, "b t c h w -> (b t) c h w")
     patch = model.config.vae_patch
     mean, logvar = encode(model.vae, frames, patch=patch).chunk(2, dim=1)

@@ -12,7 +12,8 @@ class TrainSettings:
     """Trains one stage of a Video Policy on a LeRobot dataset."""
 
     stage: Literal["vae", "video", "action", "joint"]
-    """vae: a small autoencoder; video: the U-Net; action: the head on the frozen U-Net; joint: both."""
+    """vae: a small autoencoder; video: the U-Net; action: the head on the frozen U-Net; joint:
+    U-Net and head."""
     data: Path
     """LeRobot v3 dataset folder."""
     out: Path

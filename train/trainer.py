@@ -1,4 +1,4 @@
-"""`vp-agent train`: one loop from settings to checkpoints, the stage decides what learns from what."""
+"""`vp-agent train`: one loop from settings to checkpoints; the stage decides what learns."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -127,7 +127,10 @@ def train(settings: TrainSettings) -> Path:
         if step % settings.eval_every == 0 or step == settings.steps:
             with averaged(parameters.values(), ema):
                 picture = run.folder / "samples" / f"step-{step:08d}.png"
-                run.log({"step": step, **evaluate_holdout(model, batches, settings, picture)})
+                metrics = evaluate_holdout(model, batches, settings, picture)
+            run.log({"step": step, **metrics})
+            if "latent_std" in metrics:  # the diffusion wants latents of unit variance
+                set_latent_scale(model, 1 / metrics["latent_std"])
         if step % settings.save_every == 0 or step == settings.steps:
             about = {"stage": settings.stage, "step": step, "data": settings.data.name}
             save_checkpoint(run, step, model, optimizer, ema, keep=settings.keep, about=about)
@@ -174,6 +177,12 @@ def stage_losses(
         video_weight=0.0 if settings.stage == "action" else settings.video_weight,
         stop_action_gradient=settings.stop_action_gradient,
     )
+
+
+def set_latent_scale(model: VideoPolicy, scale: float) -> None:
+    """Makes `scale` the VAE's scaling factor, in its own configuration and in ours."""
+    model.vae.register_to_config(scaling_factor=scale)
+    model.config = model.config.replace(vae={**model.config.vae, "scaling_factor": scale})
 
 
 @contextmanager

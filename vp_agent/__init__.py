@@ -1,4 +1,4 @@
-"""Video generators as robot policies: a Gymnasium-compatible agent that imagines a video and acts on it."""
+"""Video generators as robot policies: an agent that imagines a video and acts on it."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The agent: observation in, action out; imagines a video and a chunk of actions whenever it plans."""
+"""The agent: observation in, action out; a plan is an imagined video and a chunk of actions."""
 
 # B lanes, V views, T frames per view, S slots, C latent channels, h w latent height/width
 # K action steps, A action dim, H W image height/width
@@ -35,7 +35,7 @@ class Plan:
 
     Attributes:
         actions: float32 (K, A) in the environment's units; (B, K, A) for a batched observation.
-        video: imagined frames per view, uint8 (T, H, W, 3) or (B, T, H, W, 3); None unless asked for.
+        video: imagined frames per view, uint8 (T, H, W, 3) or (B, T, H, W, 3); None unless asked.
         latency_s: wall time of the plan.
     """
 
@@ -86,7 +86,8 @@ class VideoPolicyAgent:
             name: a folder, "packaged:NAME" for an agent inside this package, or a Hub repository.
             device: "auto" takes a GPU if there is one.
             tier: name of one of the configuration's sampler settings.
-            steps, guidance: override the tier's.
+            steps: network evaluations, instead of the tier's.
+            guidance: classifier-free guidance scale, instead of the tier's.
 
         Raises:
             AgentFolderError: the folder is incomplete, altered, or its weights do not fit.
@@ -138,8 +139,8 @@ class VideoPolicyAgent:
     def act(self, obs: Mapping[str, Any], *, video: bool = False) -> np.ndarray:
         """The next action, float32 (A,), or (B, A) for a vector environment's observation.
 
-        Plans again in every lane whose executed part of the chunk is used up; `video` asks those plans
-        for the imagined video (see `current_plan`).
+        Plans again in every lane whose executed part of the chunk is used up; `video` asks those
+        plans for the imagined video (see `current_plan`).
         """
         observation = read_observation(obs, self.config)
         lanes = [self._lane(i) for i in range(len(observation.tasks))]
@@ -256,7 +257,9 @@ class VideoPolicyAgent:
             frames = None if frames is None else {view: x[0] for view, x in frames.items()}
         return Plan(actions=actions, video=frames, latency_s=time.perf_counter() - started)
 
-    def _encode(self, observation: Observation, generators: Sequence[torch.Generator]) -> Conditions:
+    def _encode(
+        self, observation: Observation, generators: Sequence[torch.Generator]
+    ) -> Conditions:
         images = torch.from_numpy(observation.images_BVHW3).float() / 127.5 - 1
         images = images.movedim(-1, -3)
         strength = self.config.conditioning.image_noise

@@ -1,7 +1,7 @@
 """What the paper varies, as frozen dataclasses that round-trip through JSON.
 
-The defaults are the paper's model (three views, Stable Video Diffusion); the small agents of the demo
-are the same classes with other numbers.
+The defaults are the paper's model (three views, Stable Video Diffusion); the small agents of the
+demo are the same classes with other numbers.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ def _layer(channels: int, groups: int = 10, **kwargs: int) -> LayerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """The CNN adapter (paper section 3.2): taps from shallow to deep, then each view, then all views."""
+    """The CNN adapter (paper section 3.2): taps from shallow to deep, each view, then all views."""
 
     taps: tuple[TapConfig, ...] = (
         TapConfig(
@@ -122,7 +122,9 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         require(len(self.taps) > 0, "adapter.taps must name at least one U-Net module")
-        require(self.taps[0].side is None, "adapter.taps[0] has no trunk to join: side must be null")
+        require(
+            self.taps[0].side is None, "adapter.taps[0] has no trunk to join: side must be null"
+        )
         require(
             all(tap.side is not None for tap in self.taps[1:]),
             "every adapter tap after the first needs a side layer",
@@ -186,7 +188,7 @@ class ActionStats:
         for i, (low, high) in enumerate(zip(self.min, self.max, strict=True)):
             require(
                 low < high,  # also refuses NaN
-                f"action statistics: dimension {i} has min {low} and max {high}; expected min < max",
+                f"action statistics: dimension {i} has min {low}, max {high}; expected min < max",
             )
 
 

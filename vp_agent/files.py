@@ -25,8 +25,8 @@ def _fsync(path: Path) -> None:
 def atomic_dir(target: Path) -> Iterator[Path]:
     """A temporary sibling of `target` to fill; renamed to `target` when the block ends well.
 
-    An existing `target` is replaced only then. If the block raises (a full disk, a kill), `target` is
-    as it was.
+    An existing `target` is replaced only then. If the block raises (a full disk, a kill), `target`
+    is as it was.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -69,15 +69,14 @@ def write_json(path: Path, value: Any) -> None:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
-            hashlib, "file_digest"
-        ) else hashlib.sha256(file.read()).hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def hash_tree(folder: Path) -> dict[str, str]:
     """Relative path -> sha256 of every file below `folder` but the manifest itself."""
     files = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
-    return {
-        str(path.relative_to(folder)): sha256(path) for path in files if path.name != MANIFEST
-    }
+    return {str(path.relative_to(folder)): sha256(path) for path in files if path.name != MANIFEST}

@@ -1,4 +1,4 @@
-"""Agent folders: every part in its library's own layout, safetensors and JSON only, hashes of all files."""
+"""Agent folders: each part in its library's layout, safetensors and JSON only, all hashed."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,9 @@ def write_agent(model: VideoPolicy, folder: Path, *, card: str) -> None:
     for part in ("adapter", "action_head"):
         (folder / part).mkdir()
         module: nn.Module = getattr(model, part)
-        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / WEIGHTS[part])
+        save_file(
+            {k: v.contiguous() for k, v in module.state_dict().items()}, folder / WEIGHTS[part]
+        )
     write_json(folder / "config.json", model.config.to_dict())
     (folder / "README.md").write_text(card)
     write_json(folder / MANIFEST, hash_tree(folder))
@@ -164,5 +166,3 @@ from vp_agent import VideoPolicyAgent
 agent = VideoPolicyAgent.from_pretrained("this folder")
 ```
 """
-
-

@@ -1,2 +1,4 @@
-if __name__ != "vp_agent.wrappers":  # the folder lies at the top of the tree but is installed as vp_agent.wrappers
-    raise ImportError("import vp_agent.wrappers, not wrappers (run from the repository root or pip install -e .)")
+"""Small Gymnasium wrappers, one job each."""
+
+if __name__ != "vp_agent.wrappers":  # the top-level folder is installed as vp_agent.wrappers
+    raise ImportError("import vp_agent.wrappers, not wrappers")

@@ -1,4 +1,4 @@
-"""The joint sampler: video latents and actions go down the noise schedule together (section 3.3)."""
+"""The joint sampler: video latents and actions are denoised together (paper section 3.3)."""
 
 # B batch, S slots, C latent channels, h w latent height/width, K action steps, A action dim
 
@@ -22,7 +22,7 @@ class Conditions:
     text_B1D: Tensor
 
     def with_unconditional(self) -> "Conditions":
-        """[unconditional, conditional] along the batch; text and images are zeroed, nothing else."""
+        """[unconditional, conditional] along the batch; only text and images are zeroed."""
         return Conditions(
             latents_BSChw=torch.cat([torch.zeros_like(self.latents_BSChw), self.latents_BSChw]),
             text_B1D=torch.cat([torch.zeros_like(self.text_B1D), self.text_B1D]),

@@ -1,6 +1,8 @@
-"""The 1-D U-Net that denoises the action chunk (adapted from Diffusion Policy; paper section 3.3)."""
+"""The 1-D U-Net that denoises the action chunk (after Diffusion Policy; paper section 3.3)."""
 
 # B batch, K action steps, A action dim, L length at a level, G condition width
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +53,7 @@ class ActionUNet(nn.Module):
         self.step = nn.Sequential(nn.SiLU(), nn.Linear(time_width, config.step_width))
         condition = config.step_width + condition_width
         widths = (action_dim, *config.widths)
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
 
         def block(channels_in: int, channels_out: int) -> ResidualBlock:
             return ResidualBlock(channels_in, channels_out, condition, config)

@@ -1,4 +1,4 @@
-"""The CNN adapter: U-Net feature maps to the vector that conditions the action head (section 3.2)."""
+"""The CNN adapter: U-Net feature maps to the vector that conditions the action head."""
 
 # B batch, V views, T frames per view, C channels, H W height/width, E time-embedding width
 

@@ -22,7 +22,7 @@ def split(slots_BSCHW: Tensor, *, views: int) -> Tensor:
 
 
 def compose_condition(current_BVCHW: Tensor, *, frames: int) -> Tensor:
-    """Each view's current image or latent (B, V, C, H, W) in all of its slots (B, 1 + V T, C, H, W)."""
+    """Each view's current image or latent (B, V, C, H, W) in all its slots (B, S, C, H, W)."""
     return compose(repeat(current_BVCHW, "b v c h w -> b v t c h w", t=frames))
 
 

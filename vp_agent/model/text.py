@@ -14,7 +14,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def byte_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer without merges (one token a byte), for small models that need no download."""
+    """A CLIP tokenizer without merges (a token a byte), for small models without a download."""
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(f"{letter}</w>" for letter in letters), START, END]
     vocabulary = {word: index for index, word in enumerate(words)}

@@ -30,7 +30,9 @@ GROUP_NORM_EPS = 1e-5  # the published U-Net's; diffusers mixes 1e-6 and 1e-5
 class VideoPolicy(nn.Module):
     """Video U-Net, VAE, text tower, adapter and action head of one configuration."""
 
-    def __init__(self, config: VideoPolicyConfig, *, tokenizer: CLIPTokenizer | None = None) -> None:
+    def __init__(
+        self, config: VideoPolicyConfig, *, tokenizer: CLIPTokenizer | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.unet = UNetSpatioTemporalConditionModel(
@@ -78,6 +80,7 @@ class VideoPolicy(nn.Module):
 
         Args:
             video_BSChw: noisy latents, already scaled by c_in.
+            text_B1D: instruction embeddings, one cross-attention token each.
             condition_BSChw: latents of the current views, in every slot of their view.
             c_noise_B: ln(sigma) / 4, the same for both streams.
             actions_BNKA: noisy normalised actions, scaled by c_in; N draws share one video.
@@ -134,7 +137,7 @@ class VideoPolicy(nn.Module):
         return moments.chunk(2, dim=-3)[0] * self.vae.config["scaling_factor"]
 
     def condition_latents(self, moments: Tensor) -> Tensor:
-        """Condition latents (..., C, h, w) from moments: the mean, unscaled as in SVD by default."""
+        """Condition latents (..., C, h, w) from moments: the mean, unscaled as SVD has it."""
         scale = self.config.conditioning.scale_latents
         mean = moments.chunk(2, dim=-3)[0]
         return mean * self.vae.config["scaling_factor"] if scale else mean

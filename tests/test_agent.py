@@ -1,0 +1,224 @@
+"""The agent: folders, plans as pure functions, chunks in lanes, bad observations."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small import SMALL, small_model, small_observation
+
+from vp_agent import VideoPolicyAgent
+from vp_agent.errors import AgentFolderError, ConfigError, ObservationError, UnknownNameError
+from vp_agent.files import hash_tree, write_json
+from vp_agent.folder import save_agent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("agents") / "small"
+    save_agent(small_model(), path, card="# a test agent\n")
+    return path
+
+
+@pytest.fixture
+def agent(folder):
+    return VideoPolicyAgent.from_pretrained(folder, device="cpu")
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def test_save_then_load_is_bit_identical(agent, tmp_path):
+    agent.save_pretrained(tmp_path / "again")
+    again = VideoPolicyAgent.from_pretrained(tmp_path / "again", device="cpu")
+    for (name, a), b in zip(
+        agent.model.state_dict().items(), again.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    plans = [x.plan(small_observation(), seed=3, video=True) for x in (agent, again)]
+    assert np.array_equal(plans[0].actions, plans[1].actions)
+    assert np.array_equal(plans[0].video["left"], plans[1].video["left"])
+
+
+def test_a_plan_depends_on_the_observation_and_the_seed_only(agent):
+    first = agent.plan(small_observation(), seed=1).actions
+    agent.act(small_observation(seed=9))
+    agent.plan(small_observation(seed=5), seed=7)
+    assert np.array_equal(agent.plan(small_observation(), seed=1).actions, first)
+    assert not np.array_equal(agent.plan(small_observation(), seed=2).actions, first)
+    assert not np.array_equal(agent.plan(small_observation(seed=5), seed=1).actions, first)
+
+
+def test_the_video_is_decoded_only_when_asked_for(agent, monkeypatch):
+    decoded = []
+    decode = agent.model.decode_video
+    monkeypatch.setattr(agent.model, "decode_video", lambda x: decoded.append(1) or decode(x))
+    assert agent.plan(small_observation(), seed=0).video is None
+    assert not decoded
+    video = agent.plan(small_observation(), seed=0, video=True).video
+    assert decoded
+    assert {view: clip.shape for view, clip in video.items()} == {
+        "gripper": (3, 32, 32, 3),
+        "left": (3, 32, 32, 3),
+    }
+    assert video["left"].dtype == np.uint8
+
+
+def test_an_instruction_is_encoded_once(agent, monkeypatch):
+    encoded = []
+    encode = agent.model.encode_text
+    monkeypatch.setattr(agent.model, "encode_text", lambda x: encoded.append(x) or encode(x))
+    for seed in range(3):
+        agent.plan(small_observation(), seed=seed)
+    assert encoded == [["lift the cube"]]
+
+
+def test_a_batch_row_equals_the_single_plan_of_its_seed(agent):
+    batch = agent.plan(small_observation(lanes=2), seed=[4, 8], video=True)
+    assert batch.actions.shape == (2, 8, 7)
+    for row, seed in enumerate((4, 8)):
+        single = small_observation()
+        single["pixels"] = {k: v[row] for k, v in small_observation(lanes=2)["pixels"].items()}
+        plan = agent.plan(single, seed=seed, video=True)
+        # Another batch size takes other kernels, which round differently.
+        assert np.allclose(batch.actions[row], plan.actions, atol=1e-4)
+        assert np.abs(batch.video["left"][row].astype(int) - plan.video["left"]).max() <= 1
+
+
+def test_given_start_noise_replaces_the_seeds(agent):
+    noise = np.random.default_rng(0).standard_normal
+    video, action = noise((7, 4, 4, 4)), noise((8, 7))
+    plans = [
+        agent.plan(small_observation(), seed=s, video_noise=video, action_noise=action).actions
+        for s in (1, 2)
+    ]
+    assert np.array_equal(*plans)
+
+
+def test_act_executes_its_part_of_the_chunk_and_plans_again(agent):
+    agent.reset(seed=5)
+    plans, actions = [], []
+    for step in range(9):
+        actions.append(agent.act(small_observation(seed=step)))
+        if not plans or plans[-1] is not agent.current_plan:
+            plans.append(agent.current_plan)
+    assert len(plans) == 3  # at steps 0, 4 and 8
+    assert np.array_equal(actions[:4], plans[0].actions[:4])
+    assert np.array_equal(actions[4:8], plans[1].actions[:4])
+    assert actions[0].dtype == np.float32
+
+
+def test_lanes_fly_like_separate_agents_and_reset_one_by_one(agent, folder):
+    agent.reset(seed=10)
+    together = [agent.act(small_observation(seed=s, lanes=2)) for s in range(6)]
+    other = VideoPolicyAgent.from_pretrained(folder, device="cpu")
+    other.reset(seed=11)  # lane 1's seed
+    for step in range(6):
+        single = small_observation()
+        pixels = small_observation(seed=step, lanes=2)["pixels"]
+        single["pixels"] = {view: image[1] for view, image in pixels.items()}
+        assert np.allclose(other.act(single), together[step][1], atol=1e-4)
+    agent.reset(lanes=[0])
+    before = agent.current_plan
+    agent.act(small_observation(lanes=2))
+    assert agent.current_plan is not before
+    assert len(agent.current_plan.actions) == 1  # only the reset lane planned
+
+
+def test_actions_stay_in_the_training_range(agent):
+    actions = agent.plan(small_observation(), seed=0).actions
+    assert np.abs(actions).max() <= 1
+
+
+def test_an_agent_without_action_statistics_cannot_act(tmp_path):
+    save_agent(small_model(SMALL.replace(action_stats=None)), tmp_path / "video", card="")
+    agent = VideoPolicyAgent.from_pretrained(tmp_path / "video", device="cpu")
+    with pytest.raises(ConfigError, match="vp-agent train --stage action"):
+        agent.act(small_observation())
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda o: o["pixels"].pop("left"), "no view 'left'"),
+        (lambda o: o.pop("agent_pos"), "no 'agent_pos'"),
+        (lambda o: o.pop("task"), "no 'task'"),
+        (lambda o: o.update(task="  "), "instruction"),
+        (lambda o: o["agent_pos"].fill(np.nan), "not finite"),
+        (lambda o: o["pixels"].update(left=np.zeros((16, 16, 3), np.uint8)), "expected"),
+        (lambda o: o["pixels"].update(left=np.zeros((32, 32, 3), np.float32)), "expected uint8"),
+        (lambda o: o["pixels"].update(left=np.zeros((1, 32, 32, 3), np.uint8)), "batch axis"),
+    ],
+)
+def test_a_malformed_observation_is_refused_by_name(agent, damage, words):
+    obs = small_observation()
+    damage(obs)
+    with pytest.raises(ObservationError, match=words):
+        agent.act(obs)
+
+
+def test_a_missing_an_extra_and_an_altered_file_are_named(copy):
+    (copy / "adapter" / "model.safetensors").unlink()
+    (copy / "extra.bin").write_bytes(b"x")
+    config = copy / "config.json"
+    config.write_text(config.read_text().replace('"execute": 4', '"execute": 5'))
+    with pytest.raises(AgentFolderError) as error:
+        VideoPolicyAgent.from_pretrained(copy)
+    for words in ("adapter/model.safetensors is missing", "extra.bin is not", "config.json was"):
+        assert words in str(error.value)
+
+
+def _sign(folder):
+    write_json(folder / "manifest.json", hash_tree(folder))
+
+
+def test_a_tensor_of_another_shape_is_named(copy):
+    path = copy / "action_head" / "model.safetensors"
+    state = load_file(path)
+    state["out.1.bias"] = torch.zeros(8)
+    save_file(state, path)
+    _sign(copy)
+    with pytest.raises(AgentFolderError, match=r"out\.1\.bias has shape \(8,\), expected \(7,\)"):
+        VideoPolicyAgent.from_pretrained(copy)
+
+
+def test_an_unknown_config_field_is_named(copy):
+    values = json.loads((copy / "config.json").read_text()) | {"temperature": 1}
+    write_json(copy / "config.json", values)
+    _sign(copy)
+    with pytest.raises(ConfigError, match="temperature"):
+        VideoPolicyAgent.from_pretrained(copy)
+
+
+def test_a_truncated_weight_file_is_refused(copy):
+    path = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    _sign(copy)
+    with pytest.raises(AgentFolderError, match="cannot be read"):
+        VideoPolicyAgent.from_pretrained(copy)
+
+
+def test_unknown_names_get_a_suggestion(folder):
+    with pytest.raises(UnknownNameError, match="did you mean 'guided'"):
+        VideoPolicyAgent.from_pretrained(folder, tier="giuded")
+    with pytest.raises(AgentFolderError, match="no packaged agent 'lfit'"):
+        VideoPolicyAgent.from_pretrained("packaged:lfit")
+    with pytest.raises(AgentFolderError, match="no agent on the Hub"):
+        VideoPolicyAgent.from_pretrained("no/such folder")
+
+
+def test_saving_on_a_full_disk_leaves_the_old_folder(agent, copy, monkeypatch):
+    before = hash_tree(copy)
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vp_agent.folder.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        agent.save_pretrained(copy)
+    assert hash_tree(copy) == before
+    assert [p.name for p in copy.parent.iterdir()] == ["copy"]
