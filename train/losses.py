@@ -62,12 +62,13 @@ def policy_losses(
     sigma = sample_sigma(config.noise, size, generator=generator).to(device)
     s = sigma[:, None, None, None, None]
     video_noise = noise(*clean.shape)
-    actions_in = actions_clean = actions_noise = None
+    actions_in = target = None
     if with_actions:
         assert config.action_stats is not None
-        actions_clean = normalise(batch.chunk.actions_BKA, config.action_stats)[:, None]
-        actions_noise = noise(size, draws, *actions_clean.shape[2:])
-        actions_in = (actions_clean + s[..., 0] * actions_noise) * c_in(s[..., 0])
+        actions = normalise(batch.chunk.actions_BKA, config.action_stats)[:, None]
+        actions_noise = noise(size, draws, *actions.shape[2:])
+        actions_in = (actions + s[..., 0] * actions_noise) * c_in(s[..., 0])
+        target = velocity(actions, actions_noise, s[..., 0])
     video_out, actions_out = model(
         (clean + s * video_noise) * c_in(s),
         condition,
@@ -78,9 +79,8 @@ def policy_losses(
     )
     real_BS = canvas.slot_mask(batch.chunk.frame_is_pad_BT.to(device), views=views)
     video = masked_mean((video_out - velocity(clean, video_noise, s)) ** 2, real_BS)
-    if not with_actions:
+    if target is None:
         return Losses(total=video, video=video)
-    target = velocity(actions_clean, actions_noise, s[..., 0])
     error = ((actions_out - target) ** 2).mean(1)  # over the draws
     real_BK = ~batch.chunk.action_is_pad_BK.to(device) & batch.has_actions_B.to(device)[:, None]
     action = masked_mean(error, real_BK)

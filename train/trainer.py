@@ -1,5 +1,6 @@
 """`vp-agent train`: one loop from settings to checkpoints; the stage decides what learns."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -96,10 +97,11 @@ def train(settings: TrainSettings) -> Path:
         with accelerator.autocast():
             losses = stage_losses(model, batch, settings, generator)
         accelerator.backward(losses.total)
-        norm = accelerator.clip_grad_norm_(parameters.values(), settings.clip_norm)
-        if not (torch.isfinite(losses.total) and torch.isfinite(torch.as_tensor(norm))):
+        clipped = accelerator.clip_grad_norm_(parameters.values(), settings.clip_norm)
+        norm = torch.as_tensor(clipped).item()
+        if not math.isfinite(losses.total.item() + norm):
             raise NonFiniteLoss(
-                f"step {step}: loss {losses.total.item()}, gradient norm {float(norm)}; samples "
+                f"step {step}: loss {losses.total.item()}, gradient norm {norm}; samples "
                 f"{ids.tolist()}; the last checkpoint is intact, lower --lr or check the data"
             )
         optimizer.step()
@@ -116,7 +118,7 @@ def train(settings: TrainSettings) -> Path:
                 "loss": losses.total.item(),
                 "video": None if losses.video is None else losses.video.item(),
                 "action": None if losses.action is None else losses.action.item(),
-                "grad_norm": float(norm),
+                "grad_norm": norm,
                 "lr": schedule.get_last_lr()[0],
                 "samples_per_s": rate * settings.batch_size,
                 "loader_share": waited / elapsed,

@@ -80,6 +80,6 @@ def sample(
         if guided:
             halves = [output.chunk(2) for output in outputs]
             outputs = [off + tier.guidance * (on - off) for off, on in halves]
-        video = schedulers[0].step(outputs[0], timestep, video).prev_sample
-        actions = schedulers[1].step(outputs[1], timestep, actions).prev_sample
+        video = schedulers[0].step(outputs[0], timestep, video, return_dict=False)[0]
+        actions = schedulers[1].step(outputs[1], timestep, actions, return_dict=False)[0]
     return Denoised(video_BSChw=video, actions_BKA=actions)

@@ -47,8 +47,8 @@ class EvalSettings:
     """Output folder: journal.jsonl, results.json, videos/, traces/."""
     episodes: int = 100
     """Number of episodes, of the seeds seed, seed + 1, ..."""
-    seed: int = 100_000
-    """First seed; demonstrations are collected from small seeds, so these are unseen."""
+    seed: int = 0
+    """First seed; demonstrations are collected from 100,000 on, so these are unseen."""
     tier: str = "default"
     """Named sampler setting of the agent."""
     steps: int | None = None

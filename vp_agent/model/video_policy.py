@@ -22,7 +22,7 @@ from vp_agent.model import canvas
 from vp_agent.model.action_unet import ActionUNet
 from vp_agent.model.adapter import Adapter, output_width
 from vp_agent.model.taps import collect_taps
-from vp_agent.model.text import END, byte_tokenizer, encode_text
+from vp_agent.model.text import END, START, byte_tokenizer, encode_text
 
 GROUP_NORM_EPS = 1e-5  # the published U-Net's; diffusers mixes 1e-6 and 1e-5
 
@@ -47,7 +47,7 @@ class VideoPolicy(nn.Module):
             CLIPTextConfig(
                 **config.text_encoder,
                 pad_token_id=0,
-                bos_token_id=self.tokenizer.bos_token_id,
+                bos_token_id=self.tokenizer.convert_tokens_to_ids(START),
                 eos_token_id=self.tokenizer.convert_tokens_to_ids(END),
             )
         ).requires_grad_(False)
