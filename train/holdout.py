@@ -48,12 +48,9 @@ def evaluate_holdout(
         )
         for part in np.array_split(ids, max(1, len(ids) // 32))
     ]
-    metrics = {
-        "holdout_video": float(np.mean([x.video.item() for x in losses if x.video is not None]))
-    }
+    metrics = {"holdout_video": float(np.mean([x.video.item() for x in losses]))}
     if settings.stage != "video":
-        action = [x.action.item() for x in losses if x.action is not None]
-        metrics["holdout_action"] = float(np.mean(action))
+        metrics["holdout_action"] = float(np.mean([x.action.item() for x in losses]))
     # A window whose frames are all real, so that "+T" means the same everywhere.
     whole = ids[~data.chunk(ids).frame_is_pad_BT.any(1).numpy()][:SAMPLE_WINDOWS]
     return metrics | _imagination(model, batches, whole, picture, generator=generator)

@@ -16,13 +16,16 @@ from vp_agent.train.batches import Batch
 from vp_agent.train.dataset import normalise
 
 
+_NONE = torch.tensor(float("nan"))  # of a stream that the stage does not have
+
+
 @dataclass(frozen=True, kw_only=True)
 class Losses:
     """Means over what is real: total to optimise, and each stream's own."""
 
     total: Tensor
-    video: Tensor | None = None
-    action: Tensor | None = None
+    video: Tensor
+    action: Tensor = _NONE
 
 
 def masked_mean(error: Tensor, mask: Tensor) -> Tensor:

@@ -116,8 +116,8 @@ def train(settings: TrainSettings) -> Path:
             record = {
                 "step": step,
                 "loss": losses.total.item(),
-                "video": None if losses.video is None else losses.video.item(),
-                "action": None if losses.action is None else losses.action.item(),
+                "video": losses.video.item(),
+                **({"action": losses.action.item()} if "adapter" in PARTS[settings.stage] else {}),
                 "grad_norm": norm,
                 "lr": schedule.get_last_lr()[0],
                 "samples_per_s": rate * settings.batch_size,

@@ -43,12 +43,13 @@ class VideoPolicy(nn.Module):
                 module.eps = GROUP_NORM_EPS
         self.vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
         self.tokenizer = tokenizer or byte_tokenizer()
+        vocabulary = self.tokenizer.get_vocab()
         self.text_encoder = CLIPTextModelWithProjection(
             CLIPTextConfig(
                 **config.text_encoder,
                 pad_token_id=0,
-                bos_token_id=self.tokenizer.convert_tokens_to_ids(START),
-                eos_token_id=self.tokenizer.convert_tokens_to_ids(END),
+                bos_token_id=vocabulary[START],
+                eos_token_id=vocabulary[END],
             )
         ).requires_grad_(False)
         time_width = self.unet.time_embedding.linear_2.out_features
