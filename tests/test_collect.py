@@ -129,7 +129,7 @@ def test_a_killed_collection_resumes_to_the_dataset_of_an_undisturbed_one(collec
     fields = {**FIELDS, "out": str(out), "workers": 2}
     command = [sys.executable, "-W", "ignore", str(tmp_path / "run.py"), json.dumps(fields)]
     (tmp_path / "run.py").write_text(_RUN)
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(partial.glob("*.npz")):
