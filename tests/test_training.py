@@ -192,13 +192,15 @@ def test_a_stage_trains_its_parts_and_nothing_else(settings, start, stage, moves
     assert (after.config.action_stats is not None) == (stage in ("action", "joint"))
 
 
-def test_training_lowers_the_loss_on_the_toy_task(settings):
-    train(replace(settings, steps=60, batch_size=8, eval_every=60, save_every=60, log_every=10))
+def test_training_lowers_the_held_out_losses_and_shows_what_is_imagined(settings):
+    train(replace(settings, steps=40, batch_size=8, eval_every=20, save_every=40))
     lines = [json.loads(x) for x in (settings.out / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
-    assert losses[-1] < 0.9 * losses[0]
-    assert {"holdout_video", "holdout_action", "psnr_last_left", "action_mae"} <= lines[-1].keys()
-    assert (settings.out / "samples" / "step-00000060.png").is_file()
+    held_out = [line for line in lines if "holdout_video" in line]
+    # The same windows and the same noise every time, so these compare.
+    assert held_out[-1]["holdout_video"] < held_out[0]["holdout_video"]
+    assert held_out[-1]["holdout_action"] < held_out[0]["holdout_action"]
+    assert {"psnr_last_left", "psnr_copy_left", "action_mae"} <= held_out[-1].keys()
+    assert (settings.out / "samples" / "step-00000040.png").is_file()
 
 
 def test_a_resumed_run_ends_with_the_same_bits(settings, tmp_path):

@@ -15,7 +15,6 @@ from vp_agent.model.video_policy import VideoPolicy, decode, encode
 from vp_agent.train.batches import Batch
 from vp_agent.train.dataset import normalise
 
-
 _NONE = torch.tensor(float("nan"))  # of a stream that the stage does not have
 
 
