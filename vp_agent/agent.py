@@ -19,8 +19,8 @@ from torch import Tensor
 from vp_agent.config import TierConfig, VideoPolicyConfig
 from vp_agent.diffusion.sampler import Conditions, sample
 from vp_agent.errors import AgentFolderError, ConfigError, ObservationError, closest
-from vp_agent.files import MANIFEST, sha256
-from vp_agent.folder import load_agent, model_card, save_agent, scheduler
+from vp_agent.files import MANIFEST
+from vp_agent.folder import fingerprint, load_agent, model_card, save_agent, scheduler
 from vp_agent.model import canvas
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.observation import Observation, read_observation
@@ -104,7 +104,7 @@ class VideoPolicyAgent:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         name = model.config.default_tier if tier == "default" else tier
-        return cls(model.to(device), name, sampler, fingerprint=sha256(folder / MANIFEST)[:16])
+        return cls(model.to(device), name, sampler, fingerprint=fingerprint(folder))
 
     @property
     def config(self) -> VideoPolicyConfig:

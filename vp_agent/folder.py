@@ -1,5 +1,6 @@
 """Agent folders: each part in its library's layout, safetensors and JSON only, all hashed."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,13 @@ def check_manifest(folder: Path) -> None:
     ]
     if problems:
         raise AgentFolderError(f"{folder}: {'; '.join(problems)}; get the folder again")
+
+
+def fingerprint(folder: Path) -> str:
+    """Short hash of what makes the agent act: every file but the model card."""
+    hashes: dict[str, str] = json.loads((Path(folder) / MANIFEST).read_text())
+    hashes.pop("README.md", None)
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], *, where: str) -> None:
