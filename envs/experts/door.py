@@ -13,8 +13,8 @@ _HINGE = np.array([0.255, 0.0, 0.0])  # in the door's frame
 _HOVER = 0.09  # metres above the lever
 _LEAN = 0.35  # radians: the palm is wider than the gap to the door, so it leans outwards
 _PRESSED = 1.1  # radians of the lever at which the latch lets the door go
-_AHEAD_LEVER, _AHEAD_DOOR = 0.35, 0.12  # radians between where they are and are led
-_TILT = 0.6  # of the lever's angle: leaning away from the lever's axis keeps the palm clear of it
+# radians between where they are and where they are led; a faster pull slips off the lever's end
+_AHEAD_LEVER, _AHEAD_DOOR = 0.35, 0.12
 _CLOSING_STEPS = 8
 _LOST = 0.05
 
@@ -72,10 +72,7 @@ class DoorExpert:
         grasp = door.grasp_point()
         error = grasp - arm.position
         away = float(np.linalg.norm(error[:2]))
-        tilt = _TILT * max(door.lever_angle, 0.0)
-        pointing = -np.cos(_LEAN) * np.cos(tilt) * UP - np.sin(_LEAN) * door.outward
-        pointing = pointing - np.sin(tilt) * door.axes[:, 0]
-        pointing = pointing / np.linalg.norm(pointing)
+        pointing = -np.cos(_LEAN) * UP - np.sin(_LEAN) * door.outward
         closing_axis = door.outward - door.outward @ pointing * pointing
         pose = {
             "pointing": pointing,
