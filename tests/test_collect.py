@@ -8,6 +8,8 @@ import sys
 import time
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ if __name__ == "__main__":
 """
 
 
-def settings(out, **changes) -> CollectSettings:
+def settings(out: Path, **changes: Any) -> CollectSettings:
     return CollectSettings(**{**FIELDS, "out": out, **changes})
 
 
@@ -54,13 +56,13 @@ def collected(tmp_path_factory):
     return collect(settings(out, workers=1))
 
 
-def load(folder):
+def load(folder: Path) -> Any:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     return LeRobotDataset("local/lift", root=folder, video_backend="pyav", return_uint8=True)
 
 
-def contents(folder) -> dict[str, np.ndarray]:
+def contents(folder: Path) -> dict[str, np.ndarray]:
     """Everything a user of the dataset can read, frame by frame."""
     dataset = load(folder)
     frames = [dataset[i] for i in range(len(dataset))]

@@ -8,6 +8,7 @@ import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(find_spec("robosuite") is None, reason="needs th
 SMALL = {"views": ("gripper", "left"), "resolution": (32, 48), "render_quality": "fast"}
 
 
-def make(task="Lift", **kwargs):
+def make(task: str = "Lift", **kwargs: Any) -> Any:
     return gym.make(f"Robosuite-{task}-v0", **{**SMALL, **kwargs})
 
 
@@ -117,13 +118,13 @@ def test_reset_without_a_seed_goes_on_and_its_info_repeats_it(env):
 
 def test_cube_size_follows_the_seed_and_the_callers_generator_is_left_alone(env):
     np.random.seed(42)
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state(legacy=False)["state"]["key"].copy()
     sizes = []
     for seed in (1, 2, 1):
         env.reset(seed=seed)
         sizes.append(tuple(env.unwrapped.sim_env.cube.size))
     assert sizes[0] == sizes[2] != sizes[1]
-    assert np.array_equal(np.random.get_state()[1], state)
+    assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], state)
 
 
 def test_horizon_truncates_and_then_a_reset_is_needed():

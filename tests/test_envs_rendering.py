@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.skipif(find_spec("robosuite") is None, reason="needs th
 SIZE = 128
 
 
-def make(task="Lift", **kwargs):
+def make(task: str = "Lift", **kwargs: Any) -> Any:
     return gym.make(
         f"Robosuite-{task}-v0", **{"resolution": (SIZE, SIZE), "render_quality": "fast", **kwargs}
     ).unwrapped
