@@ -112,7 +112,7 @@ def tiny_lift() -> VideoPolicyConfig:
         conditioning=ConditioningConfig(image_noise=0.0, scale_latents=True),
         noise=NoiseConfig(mean=0.3, std=1.5),
         tiers={
-            "fast": TierConfig(steps=5, guidance=1.0, sigma_min=0.02, sigma_max=20.0),
+            "fast": TierConfig(steps=3, guidance=1.0, sigma_min=0.02, sigma_max=20.0),
             "paper": TierConfig(steps=30, guidance=2.0, sigma_min=0.02, sigma_max=20.0),
         },
         default_tier="fast",
