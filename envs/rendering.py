@@ -5,9 +5,11 @@ objects while another context is current destroys that context's buffers, and th
 is uninitialised memory without any error; robosuite's own renderer does this after a hard reset.
 """
 
+import atexit
 import importlib
 import os
 import sys
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -76,8 +78,14 @@ class Cameras:
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         except Exception as error:  # every GL backend raises its own kind
-            self.close()
+            if self._gl is not None:
+                _free(self._gl, self._context)
             raise gl_error(error) from error
+        self._free = weakref.finalize(self, _free, self._gl, self._context)
+        # Exit hooks run last in, first out: this one comes before MuJoCo's, which ends EGL and was
+        # registered with the first context; finalize's own hook may be older and come too late.
+        self._free.atexit = False
+        atexit.register(self._free)
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = not self._fast
@@ -116,16 +124,13 @@ class Cameras:
 
     def close(self) -> None:
         """Frees the GL objects inside their own context; may be called twice."""
-        if self._gl is None:
-            return
-        if self._context is not None:
-            self._gl.make_current()
-            self._context.free()
-            self._context = None
-        self._gl.free()
+        atexit.unregister(self._free)
+        self._free()
         self._gl = None
 
-    def __del__(self) -> None:
-        # At interpreter exit MuJoCo may be gone already; the process frees everything then.
-        if getattr(self, "_gl", None) is not None and not sys.is_finalizing():
-            self.close()
+
+def _free(gl: Any, context: Any) -> None:
+    if context is not None:
+        gl.make_current()
+        context.free()
+    gl.free()

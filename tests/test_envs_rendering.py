@@ -155,3 +155,14 @@ def test_robosuites_own_renderer_has_the_bug_that_ours_avoids():
     command = [sys.executable, "-W", "ignore", "-c", _ROBOSUITES_OWN]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout.splitlines()[-1]) > 0
+
+
+@pytest.mark.slow
+def test_a_program_that_forgets_to_close_ends_quietly():
+    code = (
+        "import gymnasium as gym, vp_agent;"
+        "env = gym.make('Robosuite-Lift-v0', resolution=(16, 16)); env.reset(seed=0)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
