@@ -8,14 +8,12 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from vp_agent.errors import (
     closest,
 )
 from vp_agent.files import write_json
+from vp_agent.processes import die_with_parent
 
 _VERSIONED = ("robosuite", "mujoco", "numpy", "gymnasium", "lerobot")
 _HOPELESS = 50  # seeds without one success: the expert does not fit, so stop
@@ -213,7 +212,7 @@ def _simulate(settings: CollectSettings, partial: Path) -> dict[int, bool]:
     )
     context = multiprocessing.get_context("spawn")
     with bar, _environment(_ONE_THREAD):
-        pool = ProcessPoolExecutor(settings.workers, context, initializer=_die_with_parent)
+        pool = ProcessPoolExecutor(settings.workers, context, initializer=die_with_parent)
         try:
             while True:
                 # Seeds start in order and all that started are awaited, so the first N successes
@@ -250,18 +249,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _die_with_parent() -> None:
-    """Ends this worker when the collecting process is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 _worker_env: gym.Env | None = None

@@ -29,6 +29,7 @@ from vp_agent.evaluation.episode import Recording, fly
 from vp_agent.evaluation.journal import Journal
 from vp_agent.evaluation.statistics import summarise
 from vp_agent.files import write_json
+from vp_agent.processes import die_with_parent
 
 JOURNAL = "journal.jsonl"
 RESULTS = "results.json"
@@ -242,6 +243,7 @@ _fly_here: Callable[[int], dict[str, Any]] | None = None  # of a worker process
 
 
 def _start_worker(settings: EvalSettings) -> None:
+    die_with_parent()
     global _fly_here
     os.environ.setdefault("LP_NUM_THREADS", str(settings.threads))  # llvmpipe would take every core
     _fly_here = _Pilot(settings).fly
