@@ -249,8 +249,9 @@ def test_only_the_first_episodes_have_labels(settings, data):
     batches = Batches(small_model(), data, replace(settings, stage="action", action_episodes=2))
     assert set(data.episode_N[batches.train_ids]) == {0, 1}
     joint = Batches(small_model(), data, replace(settings, action_episodes=2))
-    batch = joint.load(np.array([0, 30]), generator=torch.Generator())
-    assert batch.has_actions_B.tolist() == [True, False]
+    # Episodes 0 and 1 have labels, 2 and 3 have not, 4 and 5 are held out and keep theirs.
+    batch = joint.load(np.array([0, 30, 60]), generator=torch.Generator())
+    assert batch.has_actions_B.tolist() == [True, False, True]
 
 
 def test_a_loss_that_is_not_a_number_stops_before_the_step(settings, monkeypatch):

@@ -54,8 +54,10 @@ class Batches:
     def load(self, ids_B: np.ndarray, *, generator: torch.Generator) -> Batch:
         """The windows that start at `ids_B`, on the model's device."""
         device, chunk = self.model.device, self.data.chunk(ids_B)
-        limit = self.settings.action_episodes
-        labelled = self.data.episode_N[ids_B] < (self.data.episodes if limit is None else limit)
+        episodes, limit = self.data.episode_N[ids_B], self.settings.action_episodes
+        limit = self.data.episodes if limit is None else limit
+        # Held-out episodes keep their labels: they are only measured on.
+        labelled = (episodes < limit) | (episodes >= self.data.train_episodes)
         common = {
             "chunk": Chunk(**{name: value.to(device) for name, value in vars(chunk).items()}),
             "text_B1D": self.text[chunk.task_B],

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from vp_agent.folder import load_agent, model_card, write_agent
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.train.settings import TrainSettings
 
-# What may differ between a run and its continuation without changing its result.
+# What may differ between a run and its continuation; threads and device change the rounding.
 FREE_ON_RESUME = {"resume", "save_every", "eval_every", "log_every", "keep", "threads", "device"}
 
 
@@ -40,7 +42,7 @@ class Run:
             if not path.is_file():
                 raise ConfigError(f"{self.folder} is not a run folder; drop --resume to start one")
             before = json.loads(path.read_text())
-            for name in wanted.keys() - FREE_ON_RESUME:
+            for name in sorted(wanted.keys() - FREE_ON_RESUME):
                 if before.get(name) != wanted[name]:
                     raise ConfigError(
                         f"--resume: {name} is {wanted[name]!r}, the run in {self.folder} has "
@@ -78,6 +80,21 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
+@contextmanager
+def averaged(parameters: Iterable[nn.Parameter], ema: EMAModel | None) -> Iterator[None]:
+    """Within the block the model has its averaged weights."""
+    if ema is None:
+        yield
+        return
+    parameters = list(parameters)
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)
+
+
 def save_checkpoint(
     run: Run,
     step: int,
@@ -94,18 +111,11 @@ def save_checkpoint(
     for name, p in parameters.items():
         for key, value in optimizer.state[p].items():
             state[f"{key}/{name}"] = value.detach().cpu().clone()
-    if ema is not None:
-        ema.store(parameters.values())
-        ema.copy_to(parameters.values())
-    try:
-        with atomic_dir(run.checkpoint(step)) as tmp:
-            (tmp / "agent").mkdir()
-            write_agent(model, tmp / "agent", card=model_card(model.config, about=about))
-            save_file(state, tmp / "trainer.safetensors")
-            write_json(tmp / "trainer.json", {"step": step})
-    finally:
-        if ema is not None:
-            ema.restore(parameters.values())
+    with averaged(parameters.values(), ema), atomic_dir(run.checkpoint(step)) as tmp:
+        (tmp / "agent").mkdir()
+        write_agent(model, tmp / "agent", card=model_card(model.config, about=about))
+        save_file(state, tmp / "trainer.safetensors")
+        write_json(tmp / "trainer.json", {"step": step})
     pointer = run.folder / "latest.tmp"
     pointer.write_text(run.checkpoint(step).name)
     pointer.replace(run.folder / "latest")

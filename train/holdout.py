@@ -53,6 +53,8 @@ def evaluate_holdout(
         metrics["holdout_action"] = float(np.mean([x.action.item() for x in losses]))
     # A window whose frames are all real, so that "+T" means the same everywhere.
     whole = ids[~data.chunk(ids).frame_is_pad_BT.any(1).numpy()][:SAMPLE_WINDOWS]
+    if not len(whole):  # every held-out episode is shorter than the imagined video
+        return metrics
     return metrics | _imagination(model, batches, whole, picture, generator=generator)
 
 

@@ -2,8 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from vp_agent.randomness import mix
 from vp_agent.train.batches import Batch, Batches
 from vp_agent.train.checkpoint import (
     Run,
+    averaged,
     load_checkpoint,
     save_checkpoint,
     trainable,
@@ -73,7 +72,7 @@ def train(settings: TrainSettings) -> Path:
     latest = run.latest()
     if settings.resume and latest is not None:
         first = load_checkpoint(latest, model, optimizer, ema)
-        run.forget_after(first)
+    run.forget_after(first)
     schedule = get_scheduler(
         "cosine" if settings.lr_schedule == "cosine" else "constant_with_warmup",
         optimizer,
@@ -185,18 +184,3 @@ def set_latent_scale(model: VideoPolicy, scale: float) -> None:
     """Makes `scale` the VAE's scaling factor, in its own configuration and in ours."""
     model.vae.register_to_config(scaling_factor=scale)
     model.config = model.config.replace(vae={**model.config.vae, "scaling_factor": scale})
-
-
-@contextmanager
-def averaged(parameters: Iterable[torch.nn.Parameter], ema: EMAModel | None) -> Iterator[None]:
-    """Within the block the model has its averaged weights."""
-    if ema is None:
-        yield
-        return
-    parameters = list(parameters)
-    ema.store(parameters)
-    ema.copy_to(parameters)
-    try:
-        yield
-    finally:
-        ema.restore(parameters)
