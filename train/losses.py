@@ -2,6 +2,7 @@
 
 # B batch, V views, T frames, S slots, K action steps, A action dim, N action draws
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,11 @@ class Losses:
     total: Tensor
     video: Tensor
     action: Tensor = _NONE
+
+    def parts(self) -> dict[str, float]:
+        """Each stream's loss that there is, for the log."""
+        values = {"video": self.video.item(), "action": self.action.item()}
+        return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def masked_mean(error: Tensor, mask: Tensor) -> Tensor:
@@ -77,15 +83,20 @@ def policy_losses(
         text,
         c_noise(sigma),
         actions_in,
+        with_video=not with_actions or video_weight != 0,
         stop_action_gradient=stop_action_gradient,
     )
-    real_BS = canvas.slot_mask(batch.chunk.frame_is_pad_BT.to(device), views=views)
-    video = masked_mean((video_out - velocity(clean, video_noise, s)) ** 2, real_BS)
+    video = _NONE
+    if video_out is not None:
+        real_BS = canvas.slot_mask(batch.chunk.frame_is_pad_BT.to(device), views=views)
+        video = masked_mean((video_out - velocity(clean, video_noise, s)) ** 2, real_BS)
     if target is None:
         return Losses(total=video, video=video)
     error = ((actions_out - target) ** 2).mean(1)  # over the draws
     real_BK = ~batch.chunk.action_is_pad_BK.to(device) & batch.has_actions_B.to(device)[:, None]
     action = masked_mean(error, real_BK)
+    if video_out is None:
+        return Losses(total=action, video=video, action=action)
     slots, steps = clean.shape[1], error.shape[1]
     weight = slots / (slots + steps) if video_weight is None else video_weight
     return Losses(total=weight * video + (1 - weight) * action, video=video, action=action)

@@ -115,8 +115,7 @@ def train(settings: TrainSettings) -> Path:
             record = {
                 "step": step,
                 "loss": losses.total.item(),
-                "video": losses.video.item(),
-                **({"action": losses.action.item()} if "adapter" in PARTS[settings.stage] else {}),
+                **losses.parts(),
                 "grad_norm": norm,
                 "lr": schedule.get_last_lr()[0],
                 "samples_per_s": rate * settings.batch_size,
@@ -174,7 +173,7 @@ def stage_losses(
         with_actions=settings.stage != "video",
         draws=settings.action_draws,
         dropout=settings.condition_dropout,
-        # The frozen U-Net makes the video loss a constant of the action stage.
+        # The frozen U-Net makes the video loss a constant of the action stage: not computed.
         video_weight=0.0 if settings.stage == "action" else settings.video_weight,
         stop_action_gradient=settings.stop_action_gradient,
     )

@@ -31,9 +31,9 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Denoised:
-    """Clean latents (B, S, C, h, w) and normalised actions (B, K, A)."""
+    """Clean latents (B, S, C, h, w), if wanted, and normalised actions (B, K, A)."""
 
-    video_BSChw: Tensor
+    video_BSChw: Tensor | None
     actions_BKA: Tensor
 
 
@@ -46,8 +46,12 @@ def sample(
     tier: TierConfig,
     video_noise_BSChw: Tensor,
     action_noise_BKA: Tensor,
+    with_video: bool = True,
 ) -> Denoised:
     """Runs the sampler from unit-variance start noise.
+
+    Without `with_video` the last step stops at the U-Net's last feature tap: the actions need no
+    more, and are the same.
 
     Guidance acts on both streams. It is written on the network outputs, which is the same as on the
     denoised predictions because both are linear in them at a given noisy input.
@@ -57,12 +61,11 @@ def sample(
         each.set_timesteps(tier.steps, device=video_noise_BSChw.device)
     video = video_noise_BSChw * schedulers[0].init_noise_sigma
     actions = action_noise_BKA * schedulers[0].init_noise_sigma
-    guided = tier.guidance != 1.0
-    if guided:
+    if guided := tier.guidance != 1.0:
         conditions = conditions.with_unconditional()
 
-    for sigma, timestep in zip(schedulers[0].sigmas[:-1], schedulers[0].timesteps, strict=True):
-        sigma = sigma.to(video.device)
+    for step, timestep in enumerate(schedulers[0].timesteps):
+        sigma = schedulers[0].sigmas[step].to(video.device)
         scaled = [
             each.scale_model_input(x, timestep)  # x c_in(sigma)
             for each, x in zip(schedulers, (video, actions), strict=True)
@@ -75,11 +78,19 @@ def sample(
             conditions.text_B1D,
             c_noise(sigma).expand(len(scaled[0])),
             scaled[1][:, None],
+            with_video=with_video or step + 1 < tier.steps,
         )
-        outputs = [video_out, actions_out.squeeze(1)]
-        if guided:
-            halves = [output.chunk(2) for output in outputs]
-            outputs = [off + tier.guidance * (on - off) for off, on in halves]
-        video = schedulers[0].step(outputs[0], timestep, video, return_dict=False)[0]
-        actions = schedulers[1].step(outputs[1], timestep, actions, return_dict=False)[0]
-    return Denoised(video_BSChw=video, actions_BKA=actions)
+        if video_out is not None:
+            out = guide(video_out, tier.guidance)
+            video = schedulers[0].step(out, timestep, video, return_dict=False)[0]
+        out = guide(actions_out.squeeze(1), tier.guidance)
+        actions = schedulers[1].step(out, timestep, actions, return_dict=False)[0]
+    return Denoised(video_BSChw=video if with_video else None, actions_BKA=actions)
+
+
+def guide(outputs: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance of [unconditional, conditional] outputs; scale 1 has no halves."""
+    if scale == 1.0:
+        return outputs
+    off, on = outputs.chunk(2)
+    return off + scale * (on - off)
