@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vp_agent.agent import locate
 from vp_agent.errors import VPAgentError
 from vp_agent.folder import load_agent
+from vp_agent.model.shortcuts import freeze_idle
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.presets import preset
 from vp_agent.randomness import mix
@@ -61,6 +62,7 @@ def train(settings: TrainSettings) -> Path:
     model.to(accelerator.device).requires_grad_(False).eval()
     for part in PARTS[settings.stage]:
         getattr(model, part).requires_grad_(True).train()
+    freeze_idle(model.unet)
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings), weight_decay=settings.weight_decay

@@ -3,13 +3,16 @@
 import torch
 from diffusers.models.resnet import SpatioTemporalResBlock
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
+from torch import nn
 
 from vp_agent.model.video_policy import VideoPolicy
 
 
 def compile_model(model: VideoPolicy) -> None:
     """Compiles block by block, so that equal blocks share code and taps stay between them."""
-    model.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in model.unet.modules():
+        if isinstance(module, nn.Conv2d):  # their outputs follow their weights' format
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     blocks = [
         module
         for module in model.unet.modules()

@@ -1,8 +1,8 @@
 """Exact shortcuts through diffusers' video U-Net: the same numbers from less work.
 
-The instruction is one cross-attention token, so the softmax over it is 1 and every cross-attention is
-a linear map of the token, the same for all queries. The temporal convolutions, (3, 1, 1), are 2-D
-convolutions over (time, pixel), which CPUs run faster.
+The instruction is one cross-attention token, so the softmax over it is 1 and every cross-attention
+is a linear map of the token, the same for all queries. The temporal convolutions, (3, 1, 1), are
+2-D convolutions over (time, pixel), which CPUs run faster.
 """
 
 # N rows (sample and slot, or sample and pixel), L queries, C channels, D text width
@@ -63,6 +63,15 @@ def shorten(unet: UNetSpatioTemporalConditionModel) -> None:
             module.set_processor(OneTokenAttention())  # type: ignore[arg-type]
         elif isinstance(module, nn.Conv3d) and module.kernel_size == (3, 1, 1):
             module.__class__ = TemporalConv
+
+
+def freeze_idle(unet: UNetSpatioTemporalConditionModel) -> None:
+    """Freezes what one token leaves without effect or gradient: queries, keys and their norm."""
+    for name, module in unet.named_modules():
+        if isinstance(module, Attention) and name.endswith(".attn2"):
+            norm = unet.get_submodule(name.removesuffix("attn2") + "norm2")
+            for idle in (module.to_q, module.to_k, norm):
+                idle.requires_grad_(False)
 
 
 @contextmanager
