@@ -1,7 +1,6 @@
 """Every saving gives the numbers of the plain way; where they differ the tolerance is stated."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -123,11 +122,9 @@ def test_a_batch_of_both_guidance_halves_equals_two_passes():
 
 @torch.no_grad()
 def test_compiled_blocks_give_the_same_numbers():
-    if shutil.which("g++") is None and shutil.which("clang++") is None:
-        pytest.skip("torch.compile needs a C++ compiler: apt-get install g++")
     model, args = small_model(), inputs()
     plain = model(*args)
-    compile_model(model)
+    compile_model(model, backend="eager")  # traced and cut as on a GPU; no C++ compiler needed
     for a, b in zip(model(*args), plain, strict=True):
         assert torch.allclose(a, b, atol=ROUNDING)
 

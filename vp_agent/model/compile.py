@@ -8,7 +8,7 @@ from torch import nn
 from vp_agent.model.video_policy import VideoPolicy
 
 
-def compile_model(model: VideoPolicy) -> None:
+def compile_model(model: VideoPolicy, *, backend: str = "inductor") -> None:
     """Compiles block by block, so that equal blocks share code and taps stay between them."""
     for module in model.unet.modules():
         if isinstance(module, nn.Conv2d):  # their outputs follow their weights' format
@@ -19,4 +19,4 @@ def compile_model(model: VideoPolicy) -> None:
         if isinstance(module, SpatioTemporalResBlock | TransformerSpatioTemporalModel)
     ]
     for module in (*blocks, model.adapter, model.action_head):
-        module.forward = torch.compile(module.forward)
+        module.forward = torch.compile(module.forward, backend=backend)
