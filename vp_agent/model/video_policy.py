@@ -7,7 +7,7 @@ action U-Net); their sizes come from a `VideoPolicyConfig`, nothing else differs
 # B batch, V views, T frames per view, S = 1 + V T slots, C latent channels, H W pixels, h w latent
 # K action steps, A action dim, N action draws that share one video, D text width, E time width
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,12 +35,9 @@ class VideoPolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.unet = UNetSpatioTemporalConditionModel(
-            num_frames=config.slots, sample_size=config.latent_shape[1], **config.unet
+        self.unet = make_unet(
+            {"num_frames": config.slots, "sample_size": config.latent_shape[1], **config.unet}
         )
-        for name, module in self.unet.named_modules():
-            if isinstance(module, nn.GroupNorm) and ".resnets." in f".{name}.":
-                module.eps = GROUP_NORM_EPS
         self.vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
         self.tokenizer = tokenizer or byte_tokenizer()
         vocabulary = self.tokenizer.get_vocab()
@@ -150,6 +147,15 @@ class VideoPolicy(nn.Module):
         clips = rearrange(views, "b v t c h w -> (b v t) c h w") / self.vae.config["scaling_factor"]
         frames = decode(self.vae, clips, num_frames=views.shape[2], patch=self.config.vae_patch)
         return rearrange(frames, "(b v t) c h w -> b v t c h w", v=views.shape[1], t=views.shape[2])
+
+
+def make_unet(arguments: Mapping[str, Any]) -> UNetSpatioTemporalConditionModel:
+    """Stable Video Diffusion's U-Net with the published normalisation."""
+    unet = UNetSpatioTemporalConditionModel(**arguments)
+    for name, module in unet.named_modules():
+        if isinstance(module, nn.GroupNorm) and ".resnets." in f".{name}.":
+            module.eps = GROUP_NORM_EPS
+    return unet
 
 
 def encode(vae: AutoencoderKLTemporalDecoder, frames_BCHW: Tensor, *, patch: int) -> Tensor:
