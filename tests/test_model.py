@@ -9,7 +9,7 @@ from small import SMALL, small_model
 
 from vp_agent.config import ActionStats, NoiseConfig, TierConfig, VideoPolicyConfig
 from vp_agent.diffusion.precondition import c_in, denoise, sample_sigma, velocity
-from vp_agent.diffusion.sampler import Conditions, sample
+from vp_agent.diffusion.sampler import Conditions, sample, schedule
 from vp_agent.errors import ConfigError, UnknownNameError
 from vp_agent.folder import scheduler
 from vp_agent.model import canvas
@@ -88,13 +88,12 @@ def test_training_sigmas_are_log_normal():
     assert abs(logs.std().item() - 1.6) < 0.03
 
 
-def test_the_schedule_is_the_papers():
-    euler = scheduler(TierConfig())
-    euler.set_timesteps(30)
-    i = torch.arange(30, dtype=torch.float64) / 29
-    wanted = (700 ** (1 / 7) + i * (0.002 ** (1 / 7) - 700 ** (1 / 7))) ** 7
-    assert torch.allclose(euler.sigmas[:-1].double(), wanted, rtol=3e-6)
-    assert euler.sigmas[-1] == 0
+def test_the_schedule_is_the_one_the_folder_gives_to_diffusers():
+    for tier in (TierConfig(), SMALL.tier("guided")):
+        euler, ours = scheduler(tier), schedule(tier)
+        euler.set_timesteps(tier.steps)
+        assert torch.allclose(euler.sigmas, ours, rtol=3e-6)  # diffusers rounds otherwise
+        assert torch.allclose(torch.as_tensor(euler.init_noise_sigma), (ours[0] ** 2 + 1).sqrt())
 
 
 def test_guidance_one_is_the_conditional_prediction_and_two_is_not():
@@ -109,7 +108,6 @@ def test_guidance_one_is_the_conditional_prediction_and_two_is_not():
         return sample(
             model,
             conditions,
-            scheduler=scheduler(tier),
             tier=tier,
             video_noise_BSChw=noise[0],
             action_noise_BKA=noise[1],

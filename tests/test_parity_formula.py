@@ -13,9 +13,7 @@ def near(values):
 
 def test_the_generator_gives_its_check_values():
     assert uniform(4, 0) == near([-0.45815523, 0.00955654, 0.32579218, 0.12874319])
-    assert uniform(4, 123456789) == near(
-        [-0.18816943, -0.28136723, 0.23006384, -0.19883142]
-    )
+    assert uniform(4, 123456789) == near([-0.18816943, -0.28136723, 0.23006384, -0.19883142])
     assert zlib.crc32(b"in.act.sample") == 1057051927
 
 

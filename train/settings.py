@@ -36,6 +36,14 @@ class TrainSettings:
     """Decay of the averaged weights that checkpoints carry; 0 keeps the last weights."""
     condition_dropout: float = 0.1
     """Share of samples whose text, and independently whose images, are hidden (for guidance)."""
+    dropout_per_slot: bool = False
+    """Hide conditions frame slot by frame slot, as published, instead of in whole samples."""
+    sample_latents: bool = False
+    """Draw the target latents from the VAE's posterior, as published, instead of its mean."""
+    action_padding: Literal["last", "zero"] = "last"
+    """Actions past an episode's end: the last one again, or zero (published)."""
+    mask_padding: bool = True
+    """Leave frames and actions past an episode's end out of the losses (published: they count)."""
     action_draws: int = 1
     """Action noises that share one U-Net pass."""
     video_weight: float | None = None

@@ -51,7 +51,12 @@ def train(settings: TrainSettings) -> Path:
     )
     # Everything that can be refused is refused before the run folder exists.
     model = start_model(settings)
-    data = Demonstrations(settings.data, model.config, holdout=settings.holdout)
+    data = Demonstrations(
+        settings.data,
+        model.config,
+        holdout=settings.holdout,
+        action_padding=settings.action_padding,
+    )
     if settings.stage in ("action", "joint"):
         # The range of the data the head learns from; a later stage keeps the first one's.
         stats = model.config.action_stats or data.action_stats
@@ -174,6 +179,9 @@ def stage_losses(
         with_actions=settings.stage != "video",
         draws=settings.action_draws,
         dropout=settings.condition_dropout,
+        dropout_per_slot=settings.dropout_per_slot,
+        mask_padding=settings.mask_padding,
+        sample_latents=settings.sample_latents,
         # The frozen U-Net makes the video loss a constant of the action stage.
         video_weight=0.0 if settings.stage == "action" else settings.video_weight,
         stop_action_gradient=settings.stop_action_gradient,

@@ -20,7 +20,7 @@ from vp_agent.config import TierConfig, VideoPolicyConfig
 from vp_agent.diffusion.sampler import Conditions, sample
 from vp_agent.errors import AgentFolderError, ConfigError, ObservationError, closest
 from vp_agent.files import MANIFEST
-from vp_agent.folder import fingerprint, load_agent, model_card, save_agent, scheduler
+from vp_agent.folder import fingerprint, load_agent, model_card, save_agent
 from vp_agent.model import canvas
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.observation import Observation, read_observation
@@ -241,7 +241,6 @@ class VideoPolicyAgent:
         result = sample(
             self.model,
             conditions,
-            scheduler=scheduler(self.sampler),
             tier=self.sampler,
             video_noise_BSChw=video_noise,
             action_noise_BKA=action_noise,

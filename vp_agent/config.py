@@ -161,10 +161,17 @@ class NoiseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TierConfig:
-    """A named sampler setting (Euler on the Karras schedule, rho 7)."""
+    """A named sampler setting (Euler on the Karras schedule, rho 7).
+
+    Attributes:
+        guidance: classifier-free guidance scale.
+        guidance_end: if given, the scale grows evenly from `guidance` at the first frame slot (and
+            the first action) to this at the last one, as in Stable Video Diffusion.
+    """
 
     steps: int = 30
     guidance: float = 2.0
+    guidance_end: float | None = None
     sigma_min: float = 0.002
     sigma_max: float = 700.0
 

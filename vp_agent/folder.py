@@ -27,7 +27,7 @@ WEIGHTS = {
 
 
 def scheduler(setting: TierConfig) -> EulerDiscreteScheduler:
-    """Stable Video Diffusion's Euler scheduler over the tier's noise range."""
+    """The same sampler as diffusers knows it, for those who open the folder with diffusers."""
     return EulerDiscreteScheduler(
         prediction_type="v_prediction",
         timestep_type="continuous",
@@ -38,6 +38,7 @@ def scheduler(setting: TierConfig) -> EulerDiscreteScheduler:
         beta_start=0.00085,
         beta_end=0.012,
         steps_offset=1,
+        timestep_spacing="leading",  # of the start noise too: sqrt(sigma_max^2 + 1)
     )
 
 

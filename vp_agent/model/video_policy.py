@@ -130,9 +130,15 @@ class VideoPolicy(nn.Module):
         """Latent moments (B, 2C, h, w), mean then log-variance, of images in [-1, 1]."""
         return encode(self.vae, frames_BCHW, patch=self.config.vae_patch)
 
-    def target_latents(self, moments: Tensor) -> Tensor:
-        """The U-Net's clean latents (..., C, h, w) from moments (..., 2C, h, w)."""
-        return moments.chunk(2, dim=-3)[0] * self.vae.config["scaling_factor"]
+    def target_latents(self, moments: Tensor, *, noise: Tensor | None = None) -> Tensor:
+        """The U-Net's clean latents (..., C, h, w) from moments (..., 2C, h, w).
+
+        The posterior's mean, or with `noise` a sample of it.
+        """
+        latents, logvar = moments.chunk(2, dim=-3)
+        if noise is not None:
+            latents = latents + (logvar.clamp(-30, 20) / 2).exp() * noise
+        return latents * self.vae.config["scaling_factor"]
 
     def condition_latents(self, moments: Tensor) -> Tensor:
         """Condition latents (..., C, h, w) from moments: the mean, unscaled as SVD has it."""
