@@ -22,6 +22,10 @@ class TrainSettings:
     """Configuration to start from scratch with (see vp_agent.presets)."""
     init: Path | None = None
     """Run folder or agent folder whose weights to start from (the stage before)."""
+    views: tuple[str, ...] | None = None
+    """With --preset: cameras, in canvas order, instead of the preset's."""
+    resolution: tuple[int, int] | None = None
+    """Height and width to train at, instead of the preset's or the stage before's."""
     steps: int = 10_000
     batch_size: int = 16
     lr: float = 1e-5
@@ -78,6 +82,10 @@ class TrainSettings:
         require(
             (self.preset is None) != (self.init is None),
             "give either --preset NAME (from scratch) or --init FOLDER (the stage before)",
+        )
+        require(
+            self.views is None or self.preset is not None,
+            "--views goes with --preset; an agent that was trained keeps its views",
         )
         require(
             self.stage != "action" or self.init is not None,

@@ -147,8 +147,11 @@ def train(settings: TrainSettings) -> Path:
 def start_model(settings: TrainSettings) -> VideoPolicy:
     """The stage before's agent, or a model with fresh weights from a preset."""
     if settings.init is not None:
-        return load_agent(locate(settings.init))
+        return load_agent(locate(settings.init), resolution=settings.resolution)
     config = preset(settings.preset or "")
+    config = config.replace(
+        views=settings.views or config.views, resolution=settings.resolution or config.resolution
+    )
     # Fresh weights come from torch's global generator: set it here only, and put it back.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(settings.seed, "weights"))

@@ -100,7 +100,7 @@ class VideoPolicyAgent:
         if steps is not None:
             sampler = dataclasses.replace(sampler, steps=steps)
         if guidance is not None:
-            sampler = dataclasses.replace(sampler, guidance=guidance)
+            sampler = dataclasses.replace(sampler, guidance=guidance, guidance_end=None)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         name = model.config.default_tier if tier == "default" else tier

@@ -66,8 +66,13 @@ def write_agent(model: VideoPolicy, folder: Path, *, card: str) -> None:
     write_json(folder / MANIFEST, hash_tree(folder))
 
 
-def load_agent(folder: Path) -> VideoPolicy:
+def load_agent(folder: Path, *, resolution: tuple[int, int] | None = None) -> VideoPolicy:
     """Reads an agent folder in full or not at all.
+
+    Args:
+        folder: what `save_agent` wrote.
+        resolution: (height, width) to go on at, instead of the agent's own; its adapter needs a
+            `grid`, or its action head does not fit.
 
     Raises:
         AgentFolderError: a file is missing, extra, altered, or holds other tensors than expected.
@@ -76,6 +81,7 @@ def load_agent(folder: Path) -> VideoPolicy:
     folder = Path(folder)
     check_manifest(folder)
     config = read_config(folder)
+    config = config if resolution is None else config.replace(resolution=resolution)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     model = VideoPolicy(config, tokenizer=tokenizer)
     for part, file in WEIGHTS.items():
