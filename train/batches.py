@@ -10,9 +10,10 @@ from einops import rearrange
 from torch import Tensor
 
 from vp_agent.model.video_policy import VideoPolicy
-from vp_agent.train.dataset import Chunk, Demonstrations, to_signed
+from vp_agent.train.dataset import Chunk, Demonstrations
 from vp_agent.train.latent_cache import LatentCache
 from vp_agent.train.settings import TrainSettings
+from vp_agent.train.windows import to_signed
 
 _NOTHING = torch.empty(0)
 

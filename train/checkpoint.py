@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,19 @@ class Run:
             OutputExistsError: the folder exists and --resume was not given.
             ConfigError: a setting that matters differs from the run's.
         """
-        wanted = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()}
+        wanted = json.loads(json.dumps(asdict(settings), default=str))  # paths, tuples
         path = self.folder / "config.json"
         if settings.resume:
             if not path.is_file():
                 raise ConfigError(f"{self.folder} is not a run folder; drop --resume to start one")
-            before = json.loads(path.read_text())
+            # A setting that came after the run began had its default in it.
+            defaults = {field.name: field.default for field in fields(settings)}
+            before = defaults | json.loads(path.read_text())
             for name in sorted(wanted.keys() - FREE_ON_RESUME):
-                if before.get(name) != wanted[name]:
+                if before[name] != wanted[name]:
                     raise ConfigError(
                         f"--resume: {name} is {wanted[name]!r}, the run in {self.folder} has "
-                        f"{before.get(name)!r}; use the same value or another --out"
+                        f"{before[name]!r}; use the same value or another --out"
                     )
             return
         if self.folder.exists() and any(self.folder.iterdir()):

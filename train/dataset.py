@@ -1,4 +1,4 @@
-"""A LeRobot dataset as training samples: strided frames, action chunks, masks past the end."""
+"""A LeRobot dataset as training samples: windows of frames and actions, decoded and cached."""
 
 # B batch, V views, T frames per view, K action steps, A action dim, N frames of the dataset
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vp_agent.config import ActionStats, VideoPolicyConfig
 from vp_agent.errors import DatasetError, closest, need
+from vp_agent.train.windows import ActionPadding, action_chunks, fit_images, frame_steps
 
 IMAGES = "observation.images."
 ACTION = "action"
@@ -33,15 +34,23 @@ class Demonstrations:
     """One LeRobot v3 dataset seen through a `VideoPolicyConfig`.
 
     A sample is a window that starts at any frame of any episode: the views' frames at
-    0, stride, 2 stride, ... and the next `horizon` actions. Past the episode's end the last frame
-    or action repeats and its mask is set.
+    0, stride, 2 stride, ... and the next `horizon` actions. Past the episode's end the last of
+    these repeats (or the action is zero, by `action_padding`) and its mask is set. Images of
+    another size are cut to shape and resized.
 
     Raises:
         DatasetError: the dataset is missing, damaged, or does not fit the configuration.
     """
 
-    def __init__(self, root: Path, config: VideoPolicyConfig, *, holdout: float = 0.05) -> None:
-        self.root, self.config = Path(root), config
+    def __init__(
+        self,
+        root: Path,
+        config: VideoPolicyConfig,
+        *,
+        holdout: float = 0.05,
+        action_padding: ActionPadding = "last",
+    ) -> None:
+        self.root, self.config, self.action_padding = Path(root), config, action_padding
         if not (self.root / "meta" / "info.json").is_file():
             raise DatasetError(
                 f"{root} is not a LeRobot dataset (no meta/info.json); "
@@ -102,12 +111,6 @@ class Demonstrations:
                     f"{self.root} has no view {view!r}{closest(view, have)}; "
                     f"views: {', '.join(have)}"
                 )
-            shape = tuple(features[IMAGES + view]["shape"])
-            wanted = (*config.resolution, 3)
-            if shape != wanted:
-                raise DatasetError(
-                    f"{self.root}: view {view!r} has shape {shape}, expected {wanted}"
-                )
         if features[ACTION]["shape"][0] != config.action_dim:
             raise DatasetError(
                 f"{self.root} has {features[ACTION]['shape'][0]}-D actions, "
@@ -146,28 +149,40 @@ class Demonstrations:
         train = self.episode_N < self.train_episodes
         return np.flatnonzero(train if name == "train" else ~train)
 
+    def _frames(self, ids_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        config = self.config
+        return frame_steps(
+            ids_B, self.last_N[ids_B], frames=config.frames_per_view, stride=config.frame_stride
+        )
+
     def frame_ids(self, ids_B: np.ndarray) -> np.ndarray:
-        """Indices (B, T) of the windows' frames, clamped to the episode."""
-        steps_T = np.arange(self.config.frames_per_view) * self.config.frame_stride
-        return np.minimum(ids_B[:, None] + steps_T, self.last_N[ids_B][:, None])
+        """Indices (B, T) of the windows' frames, all inside their episode."""
+        return self._frames(ids_B)[0]
 
     def chunk(self, ids_B: np.ndarray) -> Chunk:
         """Raw action chunks and masks of the windows that start at `ids_B`."""
-        last_B1 = self.last_N[ids_B][:, None]
-        wanted_BK = ids_B[:, None] + np.arange(self.config.horizon)
-        frames_BT = (
-            ids_B[:, None] + np.arange(self.config.frames_per_view) * self.config.frame_stride
+        actions_BKA, is_pad_BK = action_chunks(
+            self.actions_NA,
+            ids_B,
+            self.last_N[ids_B],
+            horizon=self.config.horizon,
+            padding=self.action_padding,
         )
         return Chunk(
-            actions_BKA=torch.from_numpy(self.actions_NA[np.minimum(wanted_BK, last_B1)]),
-            action_is_pad_BK=torch.from_numpy(wanted_BK > last_B1),
-            frame_is_pad_BT=torch.from_numpy(frames_BT > last_B1),
+            actions_BKA=torch.from_numpy(actions_BKA),
+            action_is_pad_BK=torch.from_numpy(is_pad_BK),
+            frame_is_pad_BT=torch.from_numpy(self._frames(ids_B)[1]),
             task_B=torch.from_numpy(self.task_N[ids_B]),
         )
 
     def pixels(self, ids_B: np.ndarray) -> Tensor:
         """The windows' frames (B, V, T, 3, H, W), uint8, decoded from the videos."""
-        return torch.stack([self._views(self.dataset, int(i)) for i in ids_B])
+        windows = []
+        for index, is_pad_T in zip(ids_B, self._frames(ids_B)[1], strict=True):
+            # LeRobot repeats the episode's last frame, which is not a strided one.
+            real = np.minimum(np.arange(len(is_pad_T)), (~is_pad_T).sum() - 1)
+            windows.append(self._views(self.dataset, int(index))[:, real])
+        return torch.stack(windows)
 
     def episode_pixels(self, episode: int) -> Tensor:
         """All frames of one episode (V, T, 3, H, W), uint8, decoded in one go."""
@@ -190,17 +205,7 @@ class Demonstrations:
                 f"{self.root}: frame {index} (episode {self.episode_N[index]}) "
                 f"cannot be decoded: {error}"
             ) from error
-        return torch.stack([item[IMAGES + view] for view in self.config.views])
-
-
-def to_signed(frames: Tensor) -> Tensor:
-    """Images uint8 in 0..255 to float32 in [-1, 1]."""
-    return frames.float() / 127.5 - 1
-
-
-def normalise(actions: Tensor, stats: ActionStats) -> Tensor:
-    """Actions to [-1, 1] by the training range, per dimension."""
-    low, high = (
-        torch.tensor(v, dtype=actions.dtype, device=actions.device) for v in (stats.min, stats.max)
-    )
-    return 2 * (actions - low) / (high - low) - 1
+        views = torch.stack([item[IMAGES + view] for view in self.config.views])
+        if views.is_floating_point():  # images kept as files, not as video, come in 0..1
+            views = (views * 255).round().byte()
+        return fit_images(views, self.config.resolution)

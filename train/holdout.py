@@ -11,14 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from vp_agent.diffusion.sampler import Conditions, sample
-from vp_agent.folder import scheduler
 from vp_agent.model import canvas
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
 from vp_agent.train.batches import Batches
-from vp_agent.train.dataset import normalise, to_signed
 from vp_agent.train.losses import policy_losses
 from vp_agent.train.settings import TrainSettings
+from vp_agent.train.windows import normalise, to_signed
 
 LOSS_WINDOWS, SAMPLE_WINDOWS, SHOWN = 256, 32, 6
 
@@ -75,7 +74,6 @@ def _imagination(
     result = sample(
         model,
         Conditions(latents_BSChw=condition, text_B1D=batch.text_B1D),
-        scheduler=scheduler(config.tier("default")),
         tier=config.tier("default"),
         video_noise_BSChw=torch.randn(condition.shape, generator=generator).to(device),
         action_noise_BKA=torch.randn(

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from vp_agent.errors import ConfigError
 from vp_agent.files import atomic_dir, write_json
 from vp_agent.model.video_policy import VideoPolicy
-from vp_agent.train.dataset import Demonstrations, to_signed
+from vp_agent.train.dataset import Demonstrations
+from vp_agent.train.windows import to_signed
 
 
 def cache_key(model: VideoPolicy, data: Demonstrations) -> str:
@@ -30,7 +31,8 @@ def cache_key(model: VideoPolicy, data: Demonstrations) -> str:
             digest.update(tensor.cpu().float().numpy().tobytes())
     info = (data.root / "meta" / "info.json").read_bytes()
     digest.update(json.dumps([data.config.views, data.config.resolution]).encode() + info)
-    for path in sorted((data.root / "videos").rglob("*.mp4")):
+    images = [*(data.root / "videos").rglob("*.mp4"), *(data.root / "data").rglob("*.parquet")]
+    for path in sorted(images):
         stat = path.stat()
         digest.update(f"{path.relative_to(data.root)} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]

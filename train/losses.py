@@ -3,6 +3,7 @@
 # B batch, V views, T frames, S slots, K action steps, A action dim, N action draws
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,8 @@ from vp_agent.diffusion.precondition import c_in, c_noise, sample_sigma, velocit
 from vp_agent.model import canvas
 from vp_agent.model.video_policy import VideoPolicy, decode, encode
 from vp_agent.train.batches import Batch
-from vp_agent.train.dataset import normalise
+from vp_agent.train.dropout import draw_keep, hidden_text
+from vp_agent.train.windows import normalise
 
 _NONE = torch.tensor(float("nan"))  # of a stream that the stage does not have
 
@@ -39,6 +41,45 @@ def masked_mean(error: Tensor, mask: Tensor) -> Tensor:
     return (rows * mask).sum() / mask.sum().clamp(min=1)
 
 
+def stream_errors(
+    model: VideoPolicy,
+    *,
+    video_BSChw: Tensor,
+    video_noise_BSChw: Tensor,
+    condition_BSChw: Tensor,
+    text_B1D: Tensor,
+    sigma_B: Tensor,
+    actions_BKA: Tensor | None = None,
+    action_noise_BNKA: Tensor | None = None,
+    with_video: bool = True,
+    stop_action_gradient: bool = False,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Squared errors of both v-predictions, element by element, from clean signals and noises.
+
+    One noise level for both streams; the EDM-weighted error of the denoised signal is the same.
+    """
+    s = sigma_B[:, None, None, None, None]
+    actions_in = actions = None
+    if actions_BKA is not None and action_noise_BNKA is not None:
+        actions = actions_BKA[:, None]
+        actions_in = (actions + s[..., 0] * action_noise_BNKA) * c_in(s[..., 0])
+    video_out, actions_out = model(
+        (video_BSChw + s * video_noise_BSChw) * c_in(s),
+        condition_BSChw,
+        text_B1D,
+        c_noise(sigma_B),
+        actions_in,
+        with_video=with_video,
+        stop_action_gradient=stop_action_gradient,
+    )
+    video_error = None
+    if video_out is not None:
+        video_error = (video_out - velocity(video_BSChw, video_noise_BSChw, s)) ** 2
+    if actions is None or action_noise_BNKA is None:
+        return video_error, None
+    return video_error, (actions_out - velocity(actions, action_noise_BNKA, s[..., 0])) ** 2
+
+
 def policy_losses(
     model: VideoPolicy,
     batch: Batch,
@@ -47,59 +88,72 @@ def policy_losses(
     with_actions: bool,
     draws: int = 1,
     dropout: float = 0.0,
+    dropout_per_slot: bool = False,
     video_weight: float | None = None,
     stop_action_gradient: bool = False,
+    mask_padding: bool = True,
+    sample_latents: bool = False,
 ) -> Losses:
     """Video and action loss of one batch; all noise comes from `generator`."""
-    config, size = model.config, len(batch.text_B1D)
-    views = len(config.views)
-    device = batch.text_B1D.device
+    config, size, device = model.config, len(batch.text_B1D), batch.text_B1D.device
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(device)
 
-    clean = canvas.compose(model.target_latents(batch.moments_BVTChw))
+    moments = canvas.compose(batch.moments_BVTChw)
+    latent_noise = noise(size, config.slots, *config.latent_shape) if sample_latents else None
+    clean = model.target_latents(moments, noise=latent_noise)
     condition = canvas.compose_condition(
         model.condition_latents(batch.condition_BVChw), frames=config.frames_per_view
     )
-    text = batch.text_B1D
+    text, text_in_slots = batch.text_B1D, nullcontext()
     if dropout:
-        keep = (torch.rand(2, size, generator=generator) >= dropout).float().to(device)
-        text = text * keep[0, :, None, None]
-        condition = condition * keep[1, :, None, None, None, None]
+        keep_text_BS, keep_images_BS = (
+            keep.to(device)
+            for keep in draw_keep(
+                size, config.slots, rate=dropout, per_slot=dropout_per_slot, generator=generator
+            )
+        )
+        condition = condition * keep_images_BS[:, :, None, None, None]
+        if dropout_per_slot:
+            text_in_slots = hidden_text(model.unet, keep_text_BS)
+        else:
+            text = text * keep_text_BS[:, :1, None]
     sigma = sample_sigma(config.noise, size, generator=generator).to(device)
-    s = sigma[:, None, None, None, None]
     video_noise = noise(*clean.shape)
-    actions_in = target = None
+    actions = actions_noise = None
     if with_actions:
         assert config.action_stats is not None
-        actions = normalise(batch.chunk.actions_BKA, config.action_stats)[:, None]
-        actions_noise = noise(size, draws, *actions.shape[2:])
-        actions_in = (actions + s[..., 0] * actions_noise) * c_in(s[..., 0])
-        target = velocity(actions, actions_noise, s[..., 0])
-    video_out, actions_out = model(
-        (clean + s * video_noise) * c_in(s),
-        condition,
-        text,
-        c_noise(sigma),
-        actions_in,
-        with_video=not with_actions or video_weight != 0,
-        stop_action_gradient=stop_action_gradient,
-    )
-    video = _NONE
-    if video_out is not None:
-        real_BS = canvas.slot_mask(batch.chunk.frame_is_pad_BT.to(device), views=views)
-        video = masked_mean((video_out - velocity(clean, video_noise, s)) ** 2, real_BS)
-    if target is None:
-        return Losses(total=video, video=video)
-    error = ((actions_out - target) ** 2).mean(1)  # over the draws
-    real_BK = ~batch.chunk.action_is_pad_BK.to(device) & batch.has_actions_B.to(device)[:, None]
-    action = masked_mean(error, real_BK)
-    if video_out is None:
-        return Losses(total=action, video=video, action=action)
-    slots, steps = clean.shape[1], error.shape[1]
-    weight = slots / (slots + steps) if video_weight is None else video_weight
-    return Losses(total=weight * video + (1 - weight) * action, video=video, action=action)
+        actions = normalise(batch.chunk.actions_BKA, config.action_stats)
+        actions_noise = noise(size, draws, *actions.shape[1:])
+    with text_in_slots:
+        video_error, action_error = stream_errors(
+            model,
+            video_BSChw=clean,
+            video_noise_BSChw=video_noise,
+            condition_BSChw=condition,
+            text_B1D=text,
+            sigma_B=sigma,
+            actions_BKA=actions,
+            action_noise_BNKA=actions_noise,
+            with_video=not with_actions or video_weight != 0,
+            stop_action_gradient=stop_action_gradient,
+        )
+    video = action = _NONE
+    if video_error is not None:
+        frame_is_pad_BT = batch.chunk.frame_is_pad_BT.to(device) & mask_padding
+        real_BS = canvas.slot_mask(frame_is_pad_BT, views=len(config.views))
+        video = masked_mean(video_error, real_BS)
+    if action_error is not None:
+        real_BK = ~(batch.chunk.action_is_pad_BK.to(device) & mask_padding)
+        real_BK = real_BK & batch.has_actions_B.to(device)[:, None]
+        action = masked_mean(action_error.mean(1), real_BK)  # over the draws
+    if video_error is None or action_error is None:
+        return Losses(total=video if action_error is None else action, video=video, action=action)
+    if video_weight is None:
+        video_weight = config.slots / (config.slots + config.horizon)
+    total = video_weight * video + (1 - video_weight) * action
+    return Losses(total=total, video=video, action=action)
 
 
 def autoencoder_losses(

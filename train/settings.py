@@ -22,6 +22,10 @@ class TrainSettings:
     """Configuration to start from scratch with (see vp_agent.presets)."""
     init: Path | None = None
     """Run folder or agent folder whose weights to start from (the stage before)."""
+    views: tuple[str, ...] | None = None
+    """With --preset: cameras, in canvas order, instead of the preset's."""
+    resolution: tuple[int, int] | None = None
+    """Height and width to train at, instead of the preset's or the stage before's."""
     steps: int = 10_000
     batch_size: int = 16
     lr: float = 1e-5
@@ -36,6 +40,14 @@ class TrainSettings:
     """Decay of the averaged weights that checkpoints carry; 0 keeps the last weights."""
     condition_dropout: float = 0.1
     """Share of samples whose text, and independently whose images, are hidden (for guidance)."""
+    dropout_per_slot: bool = False
+    """Hide conditions frame slot by frame slot, as published, instead of in whole samples."""
+    sample_latents: bool = False
+    """Draw the target latents from the VAE's posterior, as published, instead of its mean."""
+    action_padding: Literal["last", "zero"] = "last"
+    """Actions past an episode's end: the last one again, or zero (published)."""
+    mask_padding: bool = True
+    """Leave frames and actions past an episode's end out of the losses (published: they count)."""
     action_draws: int = 1
     """Action noises that share one U-Net pass."""
     video_weight: float | None = None
@@ -70,6 +82,10 @@ class TrainSettings:
         require(
             (self.preset is None) != (self.init is None),
             "give either --preset NAME (from scratch) or --init FOLDER (the stage before)",
+        )
+        require(
+            self.views is None or self.preset is not None,
+            "--views goes with --preset; an agent that was trained keeps its views",
         )
         require(
             self.stage != "action" or self.init is not None,

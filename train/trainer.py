@@ -52,7 +52,12 @@ def train(settings: TrainSettings) -> Path:
     )
     # Everything that can be refused is refused before the run folder exists.
     model = start_model(settings)
-    data = Demonstrations(settings.data, model.config, holdout=settings.holdout)
+    data = Demonstrations(
+        settings.data,
+        model.config,
+        holdout=settings.holdout,
+        action_padding=settings.action_padding,
+    )
     if settings.stage in ("action", "joint"):
         # The range of the data the head learns from; a later stage keeps the first one's.
         stats = model.config.action_stats or data.action_stats
@@ -143,8 +148,11 @@ def train(settings: TrainSettings) -> Path:
 def start_model(settings: TrainSettings) -> VideoPolicy:
     """The stage before's agent, or a model with fresh weights from a preset."""
     if settings.init is not None:
-        return load_agent(locate(settings.init))
+        return load_agent(locate(settings.init), resolution=settings.resolution)
     config = preset(settings.preset or "")
+    config = config.replace(
+        views=settings.views or config.views, resolution=settings.resolution or config.resolution
+    )
     # Fresh weights come from torch's global generator: set it here only, and put it back.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(settings.seed, "weights"))
@@ -175,6 +183,9 @@ def stage_losses(
         with_actions=settings.stage != "video",
         draws=settings.action_draws,
         dropout=settings.condition_dropout,
+        dropout_per_slot=settings.dropout_per_slot,
+        mask_padding=settings.mask_padding,
+        sample_latents=settings.sample_latents,
         # The frozen U-Net makes the video loss a constant of the action stage: not computed.
         video_weight=0.0 if settings.stage == "action" else settings.video_weight,
         stop_action_gradient=settings.stop_action_gradient,

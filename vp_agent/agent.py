@@ -20,7 +20,7 @@ from vp_agent.config import TierConfig, VideoPolicyConfig
 from vp_agent.diffusion.sampler import Conditions, sample
 from vp_agent.errors import AgentFolderError, ConfigError, ObservationError, closest
 from vp_agent.files import MANIFEST
-from vp_agent.folder import fingerprint, load_agent, model_card, save_agent, scheduler
+from vp_agent.folder import fingerprint, load_agent, model_card, save_agent
 from vp_agent.model import canvas
 from vp_agent.model.compile import compile_model
 from vp_agent.model.shortcuts import one_text
@@ -112,7 +112,7 @@ class VideoPolicyAgent:
         if steps is not None:
             sampler = dataclasses.replace(sampler, steps=steps)
         if guidance is not None:
-            sampler = dataclasses.replace(sampler, guidance=guidance)
+            sampler = dataclasses.replace(sampler, guidance=guidance, guidance_end=None)
         name = model.config.default_tier if tier == "default" else tier
         return cls(model, name, sampler, fingerprint=fingerprint(folder))
 
@@ -252,7 +252,6 @@ class VideoPolicyAgent:
             result = sample(
                 self.model,
                 conditions,
-                scheduler=scheduler(self.sampler),
                 tier=self.sampler,
                 video_noise_BSChw=video_noise,
                 action_noise_BKA=action_noise,

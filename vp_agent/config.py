@@ -70,7 +70,12 @@ def _layer(channels: int, groups: int = 10, **kwargs: int) -> LayerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """The CNN adapter (paper section 3.2): taps from shallow to deep, each view, then all views."""
+    """The CNN adapter (paper section 3.2): taps from shallow to deep, each view, then all views.
+
+    Attributes:
+        grid: (frames, height, width) that the output is averaged to, so that one action head serves
+            every resolution and number of frames; None keeps the output as it is (published).
+    """
 
     taps: tuple[TapConfig, ...] = (
         TapConfig(
@@ -119,8 +124,12 @@ class AdapterConfig:
         _layer(420, 7, expansion=2, blocks=4, stride_t=2),
     )
     norm_groups: int = 14
+    grid: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
+        require(
+            self.grid is None or min(self.grid) >= 1, f"adapter.grid must be positive: {self.grid}"
+        )
         require(len(self.taps) > 0, "adapter.taps must name at least one U-Net module")
         require(
             self.taps[0].side is None, "adapter.taps[0] has no trunk to join: side must be null"
@@ -161,10 +170,17 @@ class NoiseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TierConfig:
-    """A named sampler setting (Euler on the Karras schedule, rho 7)."""
+    """A named sampler setting (Euler on the Karras schedule, rho 7).
+
+    Attributes:
+        guidance: classifier-free guidance scale.
+        guidance_end: if given, the scale grows evenly from `guidance` at the first frame slot (and
+            the first action) to this at the last one, as in Stable Video Diffusion.
+    """
 
     steps: int = 30
     guidance: float = 2.0
+    guidance_end: float | None = None
     sigma_min: float = 0.002
     sigma_max: float = 700.0
 
@@ -199,7 +215,7 @@ class VideoPolicyConfig:
     Attributes:
         views: cameras in canvas order; the first one also fills the pad slot.
         frames_per_view: imagined frames, the first of which is the current one.
-        frame_stride: control steps between two imagined frames.
+        frame_stride: control steps between two imagined frames; 0 imagines copies of the first.
         horizon: actions of one chunk (K).
         execute: how many of them are executed before the next plan.
         resolution: (height, width) of the images.
@@ -239,7 +255,7 @@ class VideoPolicyConfig:
             f"execute must be in 1..horizon={self.horizon}, got {self.execute}",
         )
         require(self.frames_per_view >= 1, "frames_per_view must be >= 1")
-        require(self.frame_stride >= 1, "frame_stride must be >= 1")
+        require(self.frame_stride >= 0, "frame_stride must be >= 0")
         factor = self.latent_factor * max(tap.factor for tap in self.adapter.taps)
         require(
             all(side % factor == 0 for side in self.resolution),

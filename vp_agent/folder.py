@@ -29,7 +29,7 @@ WEIGHTS = {
 
 
 def scheduler(setting: TierConfig) -> EulerDiscreteScheduler:
-    """Stable Video Diffusion's Euler scheduler over the tier's noise range."""
+    """The same sampler as diffusers knows it, for those who open the folder with diffusers."""
     return EulerDiscreteScheduler(
         prediction_type="v_prediction",
         timestep_type="continuous",
@@ -40,6 +40,7 @@ def scheduler(setting: TierConfig) -> EulerDiscreteScheduler:
         beta_start=0.00085,
         beta_end=0.012,
         steps_offset=1,
+        timestep_spacing="leading",  # of the start noise too: sqrt(sigma_max^2 + 1)
     )
 
 
@@ -68,11 +69,20 @@ def write_agent(model: VideoPolicy, folder: Path, *, card: str) -> None:
 
 
 def load_agent(
-    folder: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    resolution: tuple[int, int] | None = None,
 ) -> VideoPolicy:
     """Reads an agent folder in full or not at all, tensor by tensor: nothing is held twice.
 
-    With `dtype` bfloat16 the VAE stays in float32: its rounding would show in every latent.
+    Args:
+        folder: what `save_agent` wrote.
+        device: where the weights go.
+        dtype: of the weights but the VAE's: its rounding would show in every latent.
+        resolution: (height, width) to go on at, instead of the agent's own; its adapter needs a
+            `grid`, or its action head does not fit.
 
     Raises:
         AgentFolderError: a file is missing, extra, altered, or holds other tensors than expected.
@@ -81,6 +91,7 @@ def load_agent(
     folder = Path(folder)
     check_manifest(folder)
     config = read_config(folder)
+    config = config if resolution is None else config.replace(resolution=resolution)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     with init_empty_weights(include_buffers=False):
         model = VideoPolicy(config, tokenizer=tokenizer)

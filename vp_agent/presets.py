@@ -122,10 +122,55 @@ def tiny_lift() -> VideoPolicyConfig:
 
 def svd_robocasa() -> VideoPolicyConfig:
     """The paper's model on RoboCasa: Stable Video Diffusion, three 256x256 views, 32 actions."""
-    return VideoPolicyConfig()
+    return VideoPolicyConfig(clip_actions=False)  # as the published code flies its weights
 
 
-PRESETS = {"svd-robocasa": svd_robocasa, "tiny-lift": tiny_lift}
+def svd_robocasa_horizon16() -> VideoPolicyConfig:
+    """Ablation (paper figure 3): the video reaches half as far, the actions as far as ever."""
+    return svd_robocasa().replace(frame_stride=2)
+
+
+def svd_robocasa_horizon0() -> VideoPolicyConfig:
+    """Ablation (paper figure 3): the video is eight copies of the current frame."""
+    return svd_robocasa().replace(frame_stride=0)
+
+
+def svd_libero10() -> VideoPolicyConfig:
+    """LIBERO-10 (paper section 4.1): two views of 12 frames each, 25 slots again."""
+    return VideoPolicyConfig(
+        views=("agent", "gripper"),
+        frames_per_view=12,
+        # Twelve frames leave the adapter as two; one grid cell in time is what eight leave as.
+        adapter=AdapterConfig(grid=(1, 4, 4)),
+    )
+
+
+def svd_real_256x192() -> VideoPolicyConfig:
+    """The real robot (paper A.4): relative pose, relative jaw position, grasp force; 30 Hz."""
+    return VideoPolicyConfig(
+        execute=24,
+        action_dim=8,
+        control_hz=30.0,
+        resolution=(192, 256),
+        # What the adapter gives at this size, so that the head goes on unchanged at 448x320.
+        adapter=AdapterConfig(grid=(1, 3, 4)),
+    )
+
+
+def svd_real_448x320() -> VideoPolicyConfig:
+    """The second part of the real robot's training: the same at 448x320 (width x height)."""
+    return svd_real_256x192().replace(resolution=(320, 448))
+
+
+PRESETS = {
+    "svd-robocasa": svd_robocasa,
+    "svd-robocasa-horizon16": svd_robocasa_horizon16,
+    "svd-robocasa-horizon0": svd_robocasa_horizon0,
+    "svd-libero10": svd_libero10,
+    "svd-real-256x192": svd_real_256x192,
+    "svd-real-448x320": svd_real_448x320,
+    "tiny-lift": tiny_lift,
+}
 
 
 def preset(name: str) -> VideoPolicyConfig:

@@ -2,16 +2,17 @@
 
 # B batch, S slots, C latent channels, h w latent height/width, K action steps, A action dim
 
-from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
-from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from vp_agent.config import TierConfig
-from vp_agent.diffusion.precondition import c_noise
+from vp_agent.diffusion.precondition import c_in, c_noise, denoise
 from vp_agent.model.video_policy import VideoPolicy
+
+RHO = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,60 +38,58 @@ class Denoised:
     actions_BKA: Tensor
 
 
+def schedule(tier: TierConfig) -> Tensor:
+    """Karras noise levels from sigma_max to sigma_min and a final 0, (steps + 1,) (rho 7)."""
+    high, low = tier.sigma_max ** (1 / RHO), tier.sigma_min ** (1 / RHO)
+    levels = (high + torch.linspace(0, 1, tier.steps) * (low - high)) ** RHO
+    return torch.cat([levels, torch.zeros(1)])
+
+
 @torch.no_grad()
 def sample(
     model: VideoPolicy,
     conditions: Conditions,
     *,
-    scheduler: EulerDiscreteScheduler,
     tier: TierConfig,
     video_noise_BSChw: Tensor,
     action_noise_BKA: Tensor,
     with_video: bool = True,
 ) -> Denoised:
-    """Runs the sampler from unit-variance start noise.
+    """Runs Euler's method from unit-variance start noise; guidance acts on both streams.
 
     Without `with_video` the last step stops at the U-Net's last feature tap: the actions need no
     more, and are the same.
-
-    Guidance acts on both streams. It is written on the network outputs, which is the same as on the
-    denoised predictions because both are linear in them at a given noisy input.
     """
-    schedulers = deepcopy(scheduler), deepcopy(scheduler)  # a diffusers scheduler counts its steps
-    for each in schedulers:
-        each.set_timesteps(tier.steps, device=video_noise_BSChw.device)
-    video = video_noise_BSChw * schedulers[0].init_noise_sigma
-    actions = action_noise_BKA * schedulers[0].init_noise_sigma
-    if guided := tier.guidance != 1.0:
+    sigmas = schedule(tier).to(video_noise_BSChw.device)
+    streams = [x * (sigmas[0] ** 2 + 1).sqrt() for x in (video_noise_BSChw, action_noise_BKA)]
+    scales = [_guidance(tier, like=x) for x in streams]
+    guided = tier.guidance != 1.0 or tier.guidance_end is not None
+    if guided:
         conditions = conditions.with_unconditional()
 
-    for step, timestep in enumerate(schedulers[0].timesteps):
-        sigma = schedulers[0].sigmas[step].to(video.device)
-        scaled = [
-            each.scale_model_input(x, timestep)  # x c_in(sigma)
-            for each, x in zip(schedulers, (video, actions), strict=True)
-        ]
-        if guided:
-            scaled = [torch.cat([x, x]) for x in scaled]
+    for sigma, following in pairwise(sigmas):
+        noisy = [torch.cat([x, x]) if guided else x for x in streams]
         video_out, actions_out = model(
-            scaled[0],
+            noisy[0] * c_in(sigma),
             conditions.latents_BSChw,
             conditions.text_B1D,
-            c_noise(sigma).expand(len(scaled[0])),
-            scaled[1][:, None],
-            with_video=with_video or step + 1 < tier.steps,
+            c_noise(sigma).expand(len(noisy[0])),
+            noisy[1][:, None] * c_in(sigma),
+            with_video=with_video or bool(following > 0),
         )
-        if video_out is not None:
-            out = guide(video_out, tier.guidance)
-            video = schedulers[0].step(out, timestep, video, return_dict=False)[0]
-        out = guide(actions_out.squeeze(1), tier.guidance)
-        actions = schedulers[1].step(out, timestep, actions, return_dict=False)[0]
-    return Denoised(video_BSChw=video if with_video else None, actions_BKA=actions)
+        for i, output in enumerate((video_out, actions_out.squeeze(1))):
+            if output is None:
+                continue
+            clean = denoise(output, noisy[i], sigma)
+            if guided:
+                off, on = clean.chunk(2)
+                clean = off + scales[i] * (on - off)
+            streams[i] = streams[i] + (streams[i] - clean) / sigma * (following - sigma)
+    return Denoised(video_BSChw=streams[0] if with_video else None, actions_BKA=streams[1])
 
 
-def guide(outputs: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance of [unconditional, conditional] outputs; scale 1 has no halves."""
-    if scale == 1.0:
-        return outputs
-    off, on = outputs.chunk(2)
-    return off + scale * (on - off)
+def _guidance(tier: TierConfig, *, like: Tensor) -> Tensor:
+    """The guidance scale of every frame slot or action (dimension 1 of `like`)."""
+    end = tier.guidance if tier.guidance_end is None else tier.guidance_end
+    scale = torch.linspace(tier.guidance, end, like.shape[1], device=like.device)
+    return scale.reshape(-1, *[1] * (like.ndim - 2))

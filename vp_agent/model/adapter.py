@@ -2,6 +2,8 @@
 
 # B batch, V views, T frames per view, C channels, H W height/width, E time-embedding width
 
+from math import prod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -107,6 +109,7 @@ class Adapter(nn.Module):
             self.fused.append(Layer(channels, layer, time_width=time_width))
             channels = layer.channels
         self.norm = nn.GroupNorm(config.norm_groups, channels)
+        self.grid = config.grid
 
     def forward(self, taps: list[Tensor], time_BE: Tensor) -> Tensor:
         """Taps from shallow to deep, each (B, V, C, T, h, w), to a grid (B, C', T', h', w')."""
@@ -119,7 +122,8 @@ class Adapter(nn.Module):
         )
         for layer in self.fused:
             x = layer(x, time_BE)
-        return self.norm(x)
+        x = self.norm(x)
+        return x if self.grid is None else F.adaptive_avg_pool3d(x, self.grid)
 
 
 def output_width(config: AdapterConfig, *, frames: int, latent_hw: tuple[int, int]) -> int:
@@ -130,4 +134,4 @@ def output_width(config: AdapterConfig, *, frames: int, latent_hw: tuple[int, in
     for layer in layers:  # a strided convolution with padding rounds up
         frames = -(-frames // layer.stride_t)
         height, width = -(-height // layer.stride_s), -(-width // layer.stride_s)
-    return layers[-1].channels * frames * height * width
+    return layers[-1].channels * prod(config.grid or (frames, height, width))

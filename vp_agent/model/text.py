@@ -2,7 +2,9 @@
 
 # B batch, L tokens, D projection width
 
+import gzip
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -10,15 +12,34 @@ from torch import Tensor
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 CONTEXT = 77  # tokens, as in CLIP
+CLIP_MERGES = 48_894  # of the file's 262,144: with 512 bytes and two marks 49,408 words
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def byte_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer without merges (a token a byte), for small models without a download."""
+def byte_tokenizer(merges: Sequence[tuple[str, str]] = ()) -> CLIPTokenizer:
+    """A CLIP tokenizer over bytes; without merges (a token a byte) it serves small models."""
     letters = sorted(ByteLevel.alphabet())
-    words = [*letters, *(f"{letter}</w>" for letter in letters), START, END]
+    pairs = ["".join(merge) for merge in merges]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *pairs, START, END]
     vocabulary = {word: index for index, word in enumerate(words)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[], pad_token=letters[0])
+    return CLIPTokenizer(vocab=vocabulary, merges=list(merges))
+
+
+def clip_tokenizer(path: str | Path) -> CLIPTokenizer:
+    """CLIP's own tokenizer from its merges file, `bpe_simple_vocab_16e6.txt.gz` of open_clip."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        next(lines)  # version
+        merges = [tuple(next(lines).split()) for _ in range(CLIP_MERGES)]
+    return byte_tokenizer(merges)
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
+    """Token ids (B, 77), padded with zeros as in CLIP.
+
+    Zero is also "!": were it the tokenizer's padding token, an instruction could not shout.
+    """
+    ids = tokenizer(list(texts), max_length=CONTEXT, truncation=True)["input_ids"]
+    return torch.tensor([row + [0] * (CONTEXT - len(row)) for row in ids])
 
 
 @torch.no_grad()
@@ -26,8 +47,5 @@ def encode_text(
     tokenizer: CLIPTokenizer, encoder: CLIPTextModelWithProjection, texts: Sequence[str]
 ) -> Tensor:
     """Embeddings (B, 1, D) of the instructions: end-token state, projected, not normalised."""
-    tokens = tokenizer(
-        list(texts), padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
-    )
-    ids_BL = tokens["input_ids"].to(encoder.device)
+    ids_BL = tokenize(tokenizer, texts).to(encoder.device)
     return encoder(input_ids=ids_BL).text_embeds[:, None]

@@ -7,7 +7,7 @@ action U-Net); their sizes come from a `VideoPolicyConfig`, nothing else differs
 # B batch, V views, T frames per view, S = 1 + V T slots, C latent channels, H W pixels, h w latent
 # K action steps, A action dim, N action draws that share one video, D text width, E time width
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,13 +36,9 @@ class VideoPolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.unet = UNetSpatioTemporalConditionModel(
-            num_frames=config.slots, sample_size=config.latent_shape[1], **config.unet
+        self.unet = make_unet(
+            {"num_frames": config.slots, "sample_size": config.latent_shape[1], **config.unet}
         )
-        for name, module in self.unet.named_modules():
-            if isinstance(module, nn.GroupNorm) and ".resnets." in f".{name}.":
-                module.eps = GROUP_NORM_EPS
-        shorten(self.unet)
         self.vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
         self.tokenizer = tokenizer or byte_tokenizer()
         vocabulary = self.tokenizer.get_vocab()
@@ -139,9 +135,15 @@ class VideoPolicy(nn.Module):
         """Latent moments (B, 2C, h, w), mean then log-variance, of images in [-1, 1]."""
         return encode(self.vae, frames_BCHW, patch=self.config.vae_patch)
 
-    def target_latents(self, moments: Tensor) -> Tensor:
-        """The U-Net's clean latents (..., C, h, w) from moments (..., 2C, h, w)."""
-        return moments.chunk(2, dim=-3)[0] * self.vae.config["scaling_factor"]
+    def target_latents(self, moments: Tensor, *, noise: Tensor | None = None) -> Tensor:
+        """The U-Net's clean latents (..., C, h, w) from moments (..., 2C, h, w).
+
+        The posterior's mean, or with `noise` a sample of it.
+        """
+        latents, logvar = moments.chunk(2, dim=-3)
+        if noise is not None:
+            latents = latents + (logvar.clamp(-30, 20) / 2).exp() * noise
+        return latents * self.vae.config["scaling_factor"]
 
     def condition_latents(self, moments: Tensor) -> Tensor:
         """Condition latents (..., C, h, w) from moments: the mean, unscaled as SVD has it."""
@@ -156,6 +158,16 @@ class VideoPolicy(nn.Module):
         clips = rearrange(views, "b v t c h w -> (b v t) c h w") / self.vae.config["scaling_factor"]
         frames = decode(self.vae, clips, num_frames=views.shape[2], patch=self.config.vae_patch)
         return rearrange(frames, "(b v t) c h w -> b v t c h w", v=views.shape[1], t=views.shape[2])
+
+
+def make_unet(arguments: Mapping[str, Any]) -> UNetSpatioTemporalConditionModel:
+    """Stable Video Diffusion's U-Net with the published normalisation and exact shortcuts."""
+    unet = UNetSpatioTemporalConditionModel(**arguments)
+    for name, module in unet.named_modules():
+        if isinstance(module, nn.GroupNorm) and ".resnets." in f".{name}.":
+            module.eps = GROUP_NORM_EPS
+    shorten(unet)
+    return unet
 
 
 def encode(vae: AutoencoderKLTemporalDecoder, frames_BCHW: Tensor, *, patch: int) -> Tensor:

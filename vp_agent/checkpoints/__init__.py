@@ -1,0 +1,1 @@
+"""Checkpoints of other programs, as parts of this package's network."""
