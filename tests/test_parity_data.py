@@ -33,13 +33,13 @@ def image(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Demonstrations:
-    return Demonstrations(
-        write_episode(tmp_path_factory.mktemp("golden") / "episode"),
-        CONFIG,
-        holdout=0,
-        action_padding="zero",
-    )
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_episode(tmp_path_factory.mktemp("golden") / "episode")
+
+
+@pytest.fixture(scope="module")
+def data(root: Path) -> Demonstrations:
+    return Demonstrations(root, CONFIG, holdout=0, action_padding="zero")
 
 
 def write_episode(root: Path) -> Path:
@@ -119,3 +119,14 @@ def test_images_of_another_shape_are_cut_and_resized_the_same(name, shape, key):
     images: Tensor = torch.from_numpy(image(name, shape)).movedim(-1, -3)
     fitted = fit_images(images, wanted.shape[-2:])
     assert farthest(to_signed(fitted)[0], wanted) <= 1e-6
+
+
+def test_a_dataset_of_another_size_is_resized(root):
+    pixels = Demonstrations(root, CONFIG.replace(resolution=(16, 32))).pixels(np.array([0]))
+    assert pixels.shape == (1, 3, 8, 3, 16, 32)
+
+
+def test_a_horizon_of_zero_shows_copies_of_the_current_frame(root, data):
+    still = Demonstrations(root, CONFIG.replace(frame_stride=0)).pixels(np.array([10]))
+    current = data.pixels(np.array([10]))[:, :, :1]
+    assert torch.equal(still, current.expand_as(still))

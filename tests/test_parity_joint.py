@@ -31,10 +31,10 @@ def model() -> VideoPolicy:
 
 def network(
     model: VideoPolicy,
-    latents_10: Tensor,
-    condition_10: Tensor,
+    video: Tensor,
+    condition: Tensor,
     text: Tensor,
-    x_K: Tensor,
+    actions: Tensor,
     s: float,
 ) -> tuple[Tensor, Tensor]:
     """Both outputs for one sample: ten slots, then each view's three of them to its own trunk."""
