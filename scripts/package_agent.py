@@ -5,14 +5,14 @@
 Weights and configuration stay as they are; --results adds an evaluation to the card.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from vp_agent.agent import PACKAGED, locate
-from vp_agent.folder import load_agent, model_card, save_agent
+from vp_agent.card import model_card
+from vp_agent.folder import load_agent, save_agent
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,9 @@ class Settings:
 def main(settings: Settings) -> None:
     """Writes vp_agent/packaged/NAME."""
     model = load_agent(locate(settings.run))
-    about = {"Trained": settings.trained}
-    if settings.results is not None:
-        results = json.loads(settings.results.read_text())
-        low, high = (100 * bound for bound in results["wilson_95"])
-        about["Success"] = (
-            f"{results['successes']} of {results['n']} unseen seeds "
-            f"(95 % interval {low:.0f}-{high:.0f} %)"
-        )
-    save_agent(model, PACKAGED / settings.name, card=model_card(model.config, about=about))
+    results = [] if settings.results is None else [settings.results]
+    card = model_card(model.config, about={"History": settings.trained}, results=results)
+    save_agent(model, PACKAGED / settings.name, card=card)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vp_agent.card import model_card
 from vp_agent.errors import ConfigError, OutputExistsError
 from vp_agent.files import atomic_dir, write_json
-from vp_agent.folder import load_agent, model_card, write_agent
+from vp_agent.folder import load_agent, write_agent
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.train.settings import TrainSettings
 
@@ -105,7 +106,6 @@ def save_checkpoint(
     ema: EMAModel | None,
     *,
     keep: int,
-    about: dict[str, Any],
 ) -> None:
     """Writes step-XXXXXXXX whole or not at all, points `latest` at it, prunes older ones."""
     parameters = trainable(model)
@@ -115,6 +115,7 @@ def save_checkpoint(
             state[f"{key}/{name}"] = value.detach().cpu().clone()
     with averaged(parameters.values(), ema), atomic_dir(run.checkpoint(step)) as tmp:
         (tmp / "agent").mkdir()
+        about = {"Checkpoint": f"step {step} of the last stage"}
         write_agent(model, tmp / "agent", card=model_card(model.config, about=about))
         save_file(state, tmp / "trainer.safetensors")
         write_json(tmp / "trainer.json", {"step": step})

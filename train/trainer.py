@@ -62,6 +62,8 @@ def train(settings: TrainSettings) -> Path:
         # The range of the data the head learns from; a later stage keeps the first one's.
         stats = model.config.action_stats or data.action_stats
         model.config = model.config.replace(action_stats=stats)
+    done = f"{settings.stage}, {settings.steps} steps of {settings.batch_size} on {data.root.name}"
+    model.config = model.config.replace(training=(*model.config.training, done))
     run = Run(folder=settings.out)
     run.start(settings)
     model.to(accelerator.device).requires_grad_(False).eval()
@@ -139,8 +141,7 @@ def train(settings: TrainSettings) -> Path:
             if "latent_std" in metrics:  # the diffusion wants latents of unit variance
                 set_latent_scale(model, 1 / metrics["latent_std"])
         if step % settings.save_every == 0 or step == settings.steps:
-            about = {"stage": settings.stage, "step": step, "data": settings.data.name}
-            save_checkpoint(run, step, model, optimizer, ema, keep=settings.keep, about=about)
+            save_checkpoint(run, step, model, optimizer, ema, keep=settings.keep)
     bar.close()
     return run.checkpoint(settings.steps)
 

@@ -8,19 +8,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
+from vp_agent.card import model_card
 from vp_agent.config import TierConfig, VideoPolicyConfig
 from vp_agent.diffusion.sampler import Conditions, sample
 from vp_agent.errors import AgentFolderError, ConfigError, ObservationError, closest
 from vp_agent.files import MANIFEST
-from vp_agent.folder import fingerprint, load_agent, model_card, save_agent
+from vp_agent.folder import fingerprint, load_agent, save_agent
 from vp_agent.model import canvas
 from vp_agent.model.compile import compile_model
 from vp_agent.model.shortcuts import one_text
@@ -204,10 +206,31 @@ class VideoPolicyAgent:
         ]
         return self._plan(observation, seeds, video=video, noises=noises)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the agent folder, whole or not at all; an existing one is replaced."""
-        about = {"Sampler": f"{self.sampler.steps} steps, guidance {self.sampler.guidance:g}"}
-        save_agent(self.model, Path(folder), card=model_card(self.config, about=about))
+    def save_pretrained(self, folder: str | Path, *, results: Sequence[str | Path] = ()) -> None:
+        """Writes the agent folder, whole or not at all; an existing one is replaced.
+
+        Args:
+            folder: where to.
+            results: `results.json` files of this agent's evaluations, for its model card.
+        """
+        card = model_card(self.config, results=[Path(path) for path in results])
+        save_agent(self.model, Path(folder), card=card)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, results: Sequence[str | Path] = ()
+    ) -> str:
+        """Uploads the agent folder to the Hugging Face Hub; returns the commit's address.
+
+        Args:
+            repo_id: "owner/name"; made if there is no such repository.
+            private: whether a new repository is.
+            results: as of `save_pretrained`.
+        """
+        hub = HfApi()
+        with TemporaryDirectory() as tmp:
+            self.save_pretrained(Path(tmp) / "agent", results=results)
+            hub.create_repo(repo_id, private=private, exist_ok=True)
+            return str(hub.upload_folder(repo_id=repo_id, folder_path=Path(tmp) / "agent"))
 
     def _lane(self, index: int) -> _Lane:
         if index not in self._lanes:

@@ -227,6 +227,7 @@ class VideoPolicyConfig:
         condition_encoder: the condition images have an encoder of their own, not the VAE's.
         action_stats: None until the action stage has seen a dataset.
         render_quality: how the simulator drew the training images.
+        training: what trained it, stage by stage.
         origin: the weights this agent began with and their licence; empty if trained from scratch.
     """
 
@@ -252,6 +253,7 @@ class VideoPolicyConfig:
     action_stats: ActionStats | None = None
     clip_actions: bool = True  # to the training range (the published code does not)
     render_quality: Literal["full", "fast"] = "full"
+    training: tuple[str, ...] = ()
     origin: str = ""
 
     def __post_init__(self) -> None:

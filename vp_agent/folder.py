@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -200,34 +199,3 @@ def _read_weights(
             return {key: file.get_tensor(key).to(dtype) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise AgentFolderError(f"{path} cannot be read: {error}") from error
-
-
-def model_card(config: VideoPolicyConfig, *, about: dict[str, Any]) -> str:
-    """README.md of an agent folder: what it sees, what it outputs, where it comes from."""
-    height, width = config.resolution
-    if config.origin:
-        about = {"Began with": config.origin, **about}
-    rows = "\n".join(f"| {key} | {value} |" for key, value in about.items())
-    return f"""---
-library_name: vp_agent
-pipeline_tag: robotics
-license: {"other" if config.origin else "apache-2.0"}
----
-
-# A Video Policy agent
-
-Sees {", ".join(config.views)} at {width}x{height} and an instruction; imagines
-{config.frames_per_view} frames per view, {config.frame_stride} control steps apart; plans
-{config.horizon} actions of {config.action_dim} numbers at {config.control_hz:g} Hz and executes
-{config.execute}.
-
-| | |
-|---|---|
-{rows}
-
-```python
-from vp_agent import VideoPolicyAgent
-
-agent = VideoPolicyAgent.from_pretrained("this folder")
-```
-"""

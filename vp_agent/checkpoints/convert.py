@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from vp_agent.card import model_card
 from vp_agent.checkpoints.extract import HEADS, Extracted
 from vp_agent.checkpoints.settings import ConvertSettings
 from vp_agent.config import ActionStats, VideoPolicyConfig, structure
@@ -19,7 +20,7 @@ from vp_agent.errors import (
     OutputExistsError,
 )
 from vp_agent.files import atomic_dir, sha256
-from vp_agent.folder import model_card, write_description, write_part
+from vp_agent.folder import write_description, write_part
 from vp_agent.model.text import clip_tokenizer
 from vp_agent.model.video_policy import blank_policy, init_heads
 from vp_agent.presets import preset
