@@ -31,7 +31,7 @@ class ToyNetwork:
         self.vector_B = vector_B  # the mean of each sample's vector conditioning
         self.seen: list[tuple[Tensor, Tensor]] = []
 
-    def __call__(self, video, condition, text, noise, actions, *, stop_action_gradient=False):
+    def __call__(self, video, condition, text, noise, actions, **_options):
         self.seen.append((video, actions[:, 0]))
         vector = self.vector_B.repeat(len(video) // len(self.vector_B))
         offset = noise + text.mean((1, 2)) + 0.1 * vector

@@ -2,6 +2,7 @@
 
 # B batch, V views, T frames, S slots, K action steps, A action dim, N action draws
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -28,6 +29,11 @@ class Losses:
     video: Tensor
     action: Tensor = _NONE
 
+    def parts(self) -> dict[str, float]:
+        """Each stream's loss that there is, for the log."""
+        values = {"video": self.video.item(), "action": self.action.item()}
+        return {name: value for name, value in values.items() if not math.isnan(value)}
+
 
 def masked_mean(error: Tensor, mask: Tensor) -> Tensor:
     """Mean of the rows (leading dims of `mask`) that are real; 0 if none is."""
@@ -45,8 +51,9 @@ def stream_errors(
     sigma_B: Tensor,
     actions_BKA: Tensor | None = None,
     action_noise_BNKA: Tensor | None = None,
+    with_video: bool = True,
     stop_action_gradient: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor | None, Tensor | None]:
     """Squared errors of both v-predictions, element by element, from clean signals and noises.
 
     One noise level for both streams; the EDM-weighted error of the denoised signal is the same.
@@ -62,9 +69,12 @@ def stream_errors(
         text_B1D,
         c_noise(sigma_B),
         actions_in,
+        with_video=with_video,
         stop_action_gradient=stop_action_gradient,
     )
-    video_error = (video_out - velocity(video_BSChw, video_noise_BSChw, s)) ** 2
+    video_error = None
+    if video_out is not None:
+        video_error = (video_out - velocity(video_BSChw, video_noise_BSChw, s)) ** 2
     if actions is None or action_noise_BNKA is None:
         return video_error, None
     return video_error, (actions_out - velocity(actions, action_noise_BNKA, s[..., 0])) ** 2
@@ -126,20 +136,24 @@ def policy_losses(
             sigma_B=sigma,
             actions_BKA=actions,
             action_noise_BNKA=actions_noise,
+            with_video=not with_actions or video_weight != 0,
             stop_action_gradient=stop_action_gradient,
         )
-    frame_is_pad_BT = batch.chunk.frame_is_pad_BT.to(device) & mask_padding
-    real_BS = canvas.slot_mask(frame_is_pad_BT, views=len(config.views))
-    video = masked_mean(video_error, real_BS)
-    if action_error is None:
-        return Losses(total=video, video=video)
-    real_BK = ~(batch.chunk.action_is_pad_BK.to(device) & mask_padding)
-    real_BK = real_BK & batch.has_actions_B.to(device)[:, None]
-    action = masked_mean(action_error.mean(1), real_BK)  # over the draws
-    weight = (
-        config.slots / (config.slots + config.horizon) if video_weight is None else video_weight
-    )
-    return Losses(total=weight * video + (1 - weight) * action, video=video, action=action)
+    video = action = _NONE
+    if video_error is not None:
+        frame_is_pad_BT = batch.chunk.frame_is_pad_BT.to(device) & mask_padding
+        real_BS = canvas.slot_mask(frame_is_pad_BT, views=len(config.views))
+        video = masked_mean(video_error, real_BS)
+    if action_error is not None:
+        real_BK = ~(batch.chunk.action_is_pad_BK.to(device) & mask_padding)
+        real_BK = real_BK & batch.has_actions_B.to(device)[:, None]
+        action = masked_mean(action_error.mean(1), real_BK)  # over the draws
+    if video_error is None or action_error is None:
+        return Losses(total=video if action_error is None else action, video=video, action=action)
+    if video_weight is None:
+        video_weight = config.slots / (config.slots + config.horizon)
+    total = video_weight * video + (1 - video_weight) * action
+    return Losses(total=total, video=video, action=action)
 
 
 def autoencoder_losses(

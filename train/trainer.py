@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vp_agent.agent import locate
 from vp_agent.errors import VPAgentError
 from vp_agent.folder import load_agent
+from vp_agent.model.shortcuts import freeze_idle
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.presets import preset
 from vp_agent.randomness import mix
@@ -66,6 +67,7 @@ def train(settings: TrainSettings) -> Path:
     model.to(accelerator.device).requires_grad_(False).eval()
     for part in PARTS[settings.stage]:
         getattr(model, part).requires_grad_(True).train()
+    freeze_idle(model.unet)
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings), weight_decay=settings.weight_decay
@@ -120,8 +122,7 @@ def train(settings: TrainSettings) -> Path:
             record = {
                 "step": step,
                 "loss": losses.total.item(),
-                "video": losses.video.item(),
-                **({"action": losses.action.item()} if "adapter" in PARTS[settings.stage] else {}),
+                **losses.parts(),
                 "grad_norm": norm,
                 "lr": schedule.get_last_lr()[0],
                 "samples_per_s": rate * settings.batch_size,
@@ -185,7 +186,7 @@ def stage_losses(
         dropout_per_slot=settings.dropout_per_slot,
         mask_padding=settings.mask_padding,
         sample_latents=settings.sample_latents,
-        # The frozen U-Net makes the video loss a constant of the action stage.
+        # The frozen U-Net makes the video loss a constant of the action stage: not computed.
         video_weight=0.0 if settings.stage == "action" else settings.video_weight,
         stop_action_gradient=settings.stop_action_gradient,
     )

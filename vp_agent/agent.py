@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from vp_agent.errors import AgentFolderError, ConfigError, ObservationError, clo
 from vp_agent.files import MANIFEST
 from vp_agent.folder import fingerprint, load_agent, model_card, save_agent
 from vp_agent.model import canvas
+from vp_agent.model.compile import compile_model
+from vp_agent.model.shortcuts import one_text
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.observation import Observation, read_observation
 from vp_agent.randomness import mix
@@ -79,6 +81,8 @@ class VideoPolicyAgent:
         tier: str = "default",
         steps: int | None = None,
         guidance: float | None = None,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        compile: bool = False,
     ) -> "VideoPolicyAgent":
         """Loads an agent.
 
@@ -88,23 +92,29 @@ class VideoPolicyAgent:
             tier: name of one of the configuration's sampler settings.
             steps: network evaluations, instead of the tier's.
             guidance: classifier-free guidance scale, instead of the tier's.
+            dtype: of the weights; the VAE and the sampler's state stay in float32.
+            compile: for GPUs: channels-last and torch.compile; the first plan is slow.
 
         Raises:
             AgentFolderError: the folder is incomplete, altered, or its weights do not fit.
             ConfigError: config.json has an unknown field or a value that does not fit.
             UnknownNameError: there is no such tier.
         """
+        if dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"dtype must be float32 or bfloat16, not {dtype!r}")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         folder = locate(name)
-        model = load_agent(folder)
+        model = load_agent(folder, device=device, dtype=getattr(torch, dtype))
+        if compile:
+            compile_model(model)
         sampler = model.config.tier(tier)
         if steps is not None:
             sampler = dataclasses.replace(sampler, steps=steps)
         if guidance is not None:
             sampler = dataclasses.replace(sampler, guidance=guidance, guidance_end=None)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         name = model.config.default_tier if tier == "default" else tier
-        return cls(model.to(device), name, sampler, fingerprint=fingerprint(folder))
+        return cls(model, name, sampler, fingerprint=fingerprint(folder))
 
     @property
     def config(self) -> VideoPolicyConfig:
@@ -238,19 +248,21 @@ class VideoPolicyAgent:
             for own, given in zip(drawn, noises, strict=True)
         )
         conditions = self._encode(observation, generators)
-        result = sample(
-            self.model,
-            conditions,
-            tier=self.sampler,
-            video_noise_BSChw=video_noise,
-            action_noise_BKA=action_noise,
-        )
+        with one_text(self.model.unet):
+            result = sample(
+                self.model,
+                conditions,
+                tier=self.sampler,
+                video_noise_BSChw=video_noise,
+                action_noise_BKA=action_noise,
+                with_video=video,
+            )
         low, high = (torch.tensor(v, device=device) for v in (stats.min, stats.max))
         actions = result.actions_BKA.float()
         if config.clip_actions:
             actions = actions.clamp(-1, 1)
         actions = ((actions + 1) / 2 * (high - low) + low).cpu().numpy()
-        frames = self._decode(result.video_BSChw) if video else None
+        frames = None if result.video_BSChw is None else self._decode(result.video_BSChw)
         if not observation.batched:
             actions = actions[0]
             frames = None if frames is None else {view: x[0] for view, x in frames.items()}

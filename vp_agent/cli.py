@@ -74,12 +74,19 @@ def _report() -> tuple[type[Any], Callable[[Any], object]]:
     return ReportSettings, lambda settings: print(write_report(settings.folder))
 
 
+def _bench() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.bench import BenchSettings, bench
+
+    return BenchSettings, bench
+
+
 VERBS = {
     "demo": ("fly the packaged agent and write a report", _demo),
     "envs": ("list the environments, and what is missing for those that cannot run", _envs),
     "collect": ("record scripted demonstrations as a LeRobot dataset", _collect),
     "train": ("train the video stage or the action stage", _train),
     "eval": ("fly an agent for many episodes and count its successes", _eval),
+    "bench": ("measure how long a plan takes on this machine", _bench),
     "report": ("turn an evaluation folder into one HTML page", _report),
 }
 

@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import init_empty_weights
 from diffusers import EulerDiscreteScheduler
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
@@ -66,11 +68,19 @@ def write_agent(model: VideoPolicy, folder: Path, *, card: str) -> None:
     write_json(folder / MANIFEST, hash_tree(folder))
 
 
-def load_agent(folder: Path, *, resolution: tuple[int, int] | None = None) -> VideoPolicy:
-    """Reads an agent folder in full or not at all.
+def load_agent(
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    resolution: tuple[int, int] | None = None,
+) -> VideoPolicy:
+    """Reads an agent folder in full or not at all, tensor by tensor: nothing is held twice.
 
     Args:
         folder: what `save_agent` wrote.
+        device: where the weights go.
+        dtype: of the weights but the VAE's: its rounding would show in every latent.
         resolution: (height, width) to go on at, instead of the agent's own; its adapter needs a
             `grid`, or its action head does not fit.
 
@@ -83,10 +93,14 @@ def load_agent(folder: Path, *, resolution: tuple[int, int] | None = None) -> Vi
     config = read_config(folder)
     config = config if resolution is None else config.replace(resolution=resolution)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    model = VideoPolicy(config, tokenizer=tokenizer)
+    with init_empty_weights(include_buffers=False):
+        model = VideoPolicy(config, tokenizer=tokenizer)
     for part, file in WEIGHTS.items():
-        load_strictly(getattr(model, part), _read_weights(folder / file), where=str(folder / file))
-    return model.eval()
+        state = _read_weights(
+            folder / file, device=device, dtype=torch.float32 if part == "vae" else dtype
+        )
+        load_strictly(getattr(model, part), state, where=str(folder / file))
+    return model.to(device).eval()  # what is not in the files: buffers
 
 
 def read_config(folder: Path) -> VideoPolicyConfig:
@@ -144,12 +158,15 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], *, where: str) ->
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise AgentFolderError(f"{where} does not fit: {'; '.join(problems[:8])}{more}")
-    module.load_state_dict(state)
+    module.load_state_dict(state, assign=True)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _read_weights(
+    path: Path, *, device: str | torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            return {key: file.get_tensor(key).to(dtype) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise AgentFolderError(f"{path} cannot be read: {error}") from error
 

@@ -32,9 +32,9 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Denoised:
-    """Clean latents (B, S, C, h, w) and normalised actions (B, K, A)."""
+    """Clean latents (B, S, C, h, w), if wanted, and normalised actions (B, K, A)."""
 
-    video_BSChw: Tensor
+    video_BSChw: Tensor | None
     actions_BKA: Tensor
 
 
@@ -53,8 +53,13 @@ def sample(
     tier: TierConfig,
     video_noise_BSChw: Tensor,
     action_noise_BKA: Tensor,
+    with_video: bool = True,
 ) -> Denoised:
-    """Runs Euler's method from unit-variance start noise; guidance acts on both streams."""
+    """Runs Euler's method from unit-variance start noise; guidance acts on both streams.
+
+    Without `with_video` the last step stops at the U-Net's last feature tap: the actions need no
+    more, and are the same.
+    """
     sigmas = schedule(tier).to(video_noise_BSChw.device)
     streams = [x * (sigmas[0] ** 2 + 1).sqrt() for x in (video_noise_BSChw, action_noise_BKA)]
     scales = [_guidance(tier, like=x) for x in streams]
@@ -70,14 +75,17 @@ def sample(
             conditions.text_B1D,
             c_noise(sigma).expand(len(noisy[0])),
             noisy[1][:, None] * c_in(sigma),
+            with_video=with_video or bool(following > 0),
         )
         for i, output in enumerate((video_out, actions_out.squeeze(1))):
+            if output is None:
+                continue
             clean = denoise(output, noisy[i], sigma)
             if guided:
                 off, on = clean.chunk(2)
                 clean = off + scales[i] * (on - off)
             streams[i] = streams[i] + (streams[i] - clean) / sigma * (following - sigma)
-    return Denoised(video_BSChw=streams[0], actions_BKA=streams[1])
+    return Denoised(video_BSChw=streams[0] if with_video else None, actions_BKA=streams[1])
 
 
 def _guidance(tier: TierConfig, *, like: Tensor) -> Tensor:

@@ -7,11 +7,18 @@ from typing import Any
 from torch import Tensor, nn
 
 
+class _Enough(Exception):
+    """Ends a forward pass whose last tap is there."""
+
+
 @contextmanager
-def collect_taps(unet: nn.Module, modules: Sequence[str]) -> Iterator[list[Tensor]]:
+def collect_taps(
+    unet: nn.Module, modules: Sequence[str], *, stop: bool = False
+) -> Iterator[list[Tensor]]:
     """Within the block, every forward pass of `unet` fills the yielded list, one map per module.
 
-    Maps have the U-Net's inner layout (B S, C, h, w).
+    Maps have the U-Net's inner layout (B S, C, h, w). With `stop` the pass ends at the last tap and
+    the block with it: for actions alone the layers after it are not needed.
     """
     outputs: dict[str, Tensor] = {}
     taps: list[Tensor] = []
@@ -22,12 +29,16 @@ def collect_taps(unet: nn.Module, modules: Sequence[str]) -> Iterator[list[Tenso
             if len(outputs) == len(modules):
                 taps[:] = [outputs[module] for module in modules]
                 outputs.clear()
+                if stop:
+                    raise _Enough
 
         return hook
 
     handles = [unet.get_submodule(name).register_forward_hook(store(name)) for name in modules]
     try:
         yield taps
+    except _Enough:
+        pass
     finally:
         for handle in handles:
             handle.remove()

@@ -21,6 +21,7 @@ from vp_agent.config import VideoPolicyConfig
 from vp_agent.model import canvas
 from vp_agent.model.action_unet import ActionUNet
 from vp_agent.model.adapter import Adapter, output_width
+from vp_agent.model.shortcuts import shorten
 from vp_agent.model.taps import collect_taps
 from vp_agent.model.text import END, START, byte_tokenizer, encode_text
 
@@ -72,8 +73,9 @@ class VideoPolicy(nn.Module):
         c_noise_B: Tensor,
         actions_BNKA: Tensor | None = None,
         *,
+        with_video: bool = True,
         stop_action_gradient: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Network outputs F for the video (B, S, C, h, w) and, if given, the actions (B, N, K, A).
 
         Args:
@@ -82,16 +84,19 @@ class VideoPolicy(nn.Module):
             condition_BSChw: latents of the current views, in every slot of their view.
             c_noise_B: ln(sigma) / 4, the same for both streams.
             actions_BNKA: noisy normalised actions, scaled by c_in; N draws share one video.
+            with_video: False leaves out the U-Net's last layers and gives no video output.
             stop_action_gradient: keep the action loss out of the U-Net (paper section 3.3).
         """
+        dtype = self.unet.dtype  # weights may be bfloat16; what comes in and out is float32
         taps_wanted = [tap.module for tap in self.config.adapter.taps]
-        with collect_taps(self.unet, taps_wanted) as taps:
+        video = None
+        with collect_taps(self.unet, taps_wanted, stop=not with_video) as taps:
             video = self.unet(
-                torch.cat([video_BSChw, condition_BSChw], dim=2),
+                torch.cat([video_BSChw, condition_BSChw], dim=2).to(dtype),
                 c_noise_B,
-                encoder_hidden_states=text_B1D,
+                encoder_hidden_states=text_B1D.to(dtype),
                 added_time_ids=self._added_ids(video_BSChw),
-            ).sample
+            ).sample.float()
         if actions_BNKA is None:
             return video, None
         time_BE = self.unet.time_embedding(
@@ -104,11 +109,11 @@ class VideoPolicy(nn.Module):
         features_BG = self.adapter(views, time_BE).flatten(1)
         draws = actions_BNKA.shape[1]
         actions = self.action_head(
-            rearrange(actions_BNKA, "b n k a -> (b n) k a"),
+            rearrange(actions_BNKA, "b n k a -> (b n) k a").to(dtype),
             repeat(time_BE, "b e -> (b n) e", n=draws),
             repeat(features_BG, "b g -> (b n) g", n=draws),
         )
-        return video, rearrange(actions, "(b n) k a -> b n k a", n=draws)
+        return video, rearrange(actions.float(), "(b n) k a -> b n k a", n=draws)
 
     def _by_view(self, tap: Tensor, batch: int) -> Tensor:
         slots = rearrange(tap, "(b s) c h w -> b s c h w", b=batch)
@@ -156,11 +161,12 @@ class VideoPolicy(nn.Module):
 
 
 def make_unet(arguments: Mapping[str, Any]) -> UNetSpatioTemporalConditionModel:
-    """Stable Video Diffusion's U-Net with the published normalisation."""
+    """Stable Video Diffusion's U-Net with the published normalisation and exact shortcuts."""
     unet = UNetSpatioTemporalConditionModel(**arguments)
     for name, module in unet.named_modules():
         if isinstance(module, nn.GroupNorm) and ".resnets." in f".{name}.":
             module.eps = GROUP_NORM_EPS
+    shorten(unet)
     return unet
 
 
