@@ -133,6 +133,7 @@ def test_an_environment_that_cannot_run_shows_the_command_that_fixes_it(
         ["demo", "--help"],
         ["train", "--help"],
         ["collect", "--help"],
+        ["convert", "--help"],
     ],
 )
 def test_help_and_envs_load_neither_torch_nor_a_simulator(arguments: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 # B batch, V views, T frames per view, C channels, H W pixels, h w latent
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,9 +75,11 @@ class Batches:
         noise = torch.randn(current.shape, generator=generator).to(device)
         current = current + self.model.config.conditioning.image_noise * noise
         return Batch(
-            moments_BVTChw=self._encode(pixels), condition_BVChw=self._encode(current), **common
+            moments_BVTChw=_per_image(self.model.encode_frames, pixels),
+            condition_BVChw=_per_image(self.model.encode_condition, current),
+            **common,
         )
 
-    def _encode(self, frames: Tensor) -> Tensor:
-        moments = self.model.encode_frames(frames.flatten(0, -4))
-        return moments.unflatten(0, frames.shape[:-3])
+
+def _per_image(encode: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    return encode(frames.flatten(0, -4)).unflatten(0, frames.shape[:-3])

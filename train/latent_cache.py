@@ -42,6 +42,11 @@ class LatentCache:
     """Latent moments of every frame, (N, V, 2C, h, w) float16 on disk; made on first use."""
 
     def __init__(self, model: VideoPolicy, data: Demonstrations) -> None:
+        if model.condition_vae is not None:
+            raise ConfigError(
+                "this agent encodes condition images with an encoder of their own, the cache "
+                "would give it the targets' latents: train with --no-cache"
+            )
         if data.config.conditioning.image_noise:
             raise ConfigError(
                 "conditioning.image_noise draws new pixel noise for every sample, so latents "

@@ -235,7 +235,8 @@ class VideoPolicyAgent:
         if stats is None:
             raise ConfigError(
                 "this agent has no action statistics, so it cannot act; train its action stage: "
-                "vp-agent train --stage action --init RUN"
+                "vp-agent train --stage action --init RUN (or, for a released agent, convert it "
+                "with --action-stats)"
             )
         # Every lane draws from its own seed, so a row does not depend on its batch.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -277,7 +278,7 @@ class VideoPolicyAgent:
         if strength:
             noise = [torch.randn(images.shape[1:], generator=g) for g in generators]
             images = images + strength * torch.stack(noise)
-        moments = self.model.encode_frames(images.flatten(0, 1).to(self.model.device))
+        moments = self.model.encode_condition(images.flatten(0, 1).to(self.model.device))
         current = self.model.condition_latents(moments.unflatten(0, images.shape[:2]))
         for task in observation.tasks:
             if task not in self._texts:

@@ -68,6 +68,19 @@ def _eval() -> tuple[type[Any], Callable[[Any], object]]:
     return EvalSettings, lambda settings: print(describe(evaluate(settings)))
 
 
+def _convert() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.checkpoints.settings import ConvertSettings
+
+    def call(settings: ConvertSettings) -> None:
+        from vp_agent.checkpoints.convert import convert  # torch, not needed for --help
+
+        made = convert(settings)
+        print("\n".join(f"{name}: {value}" for name, value in made.about.items()))
+        print(made.folder)
+
+    return ConvertSettings, call
+
+
 def _report() -> tuple[type[Any], Callable[[Any], object]]:
     from vp_agent.report import write_report
 
@@ -87,6 +100,7 @@ VERBS = {
     "train": ("train the video stage or the action stage", _train),
     "eval": ("fly an agent for many episodes and count its successes", _eval),
     "bench": ("measure how long a plan takes on this machine", _bench),
+    "convert": ("turn a released checkpoint into an agent folder", _convert),
     "report": ("turn an evaluation folder into one HTML page", _report),
 }
 

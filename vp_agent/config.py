@@ -5,11 +5,13 @@ demo are the same classes with other numbers.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import cattrs
+from cattrs.v import format_exception
 
 from vp_agent.errors import ConfigError, UnknownNameError, closest
 
@@ -203,8 +205,9 @@ class ActionStats:
         require(len(self.min) == len(self.max), "action statistics: min and max differ in width")
         for i, (low, high) in enumerate(zip(self.min, self.max, strict=True)):
             require(
-                low < high,  # also refuses NaN
-                f"action statistics: dimension {i} has min {low}, max {high}; expected min < max",
+                low < high and math.isfinite(high - low),  # also refuses NaN
+                f"action statistics: dimension {i} has min {low}, max {high}; "
+                "expected finite numbers with min < max",
             )
 
 
@@ -221,8 +224,10 @@ class VideoPolicyConfig:
         resolution: (height, width) of the images.
         vae_patch: side of the pixel blocks the VAE sees as channels; makes small VAEs cheap.
         unet, vae, text_encoder: arguments of the diffusers and transformers classes.
+        condition_encoder: the condition images have an encoder of their own, not the VAE's.
         action_stats: None until the action stage has seen a dataset.
         render_quality: how the simulator drew the training images.
+        origin: the weights this agent began with and their licence; empty if trained from scratch.
     """
 
     views: tuple[str, ...] = ("gripper", "left", "right")
@@ -236,6 +241,7 @@ class VideoPolicyConfig:
     unet: dict[str, Any] = field(default_factory=dict)
     vae_patch: int = 1  # pixels folded into channels before the VAE (1: none, as in SVD)
     vae: dict[str, Any] = field(default_factory=lambda: dict(SVD_VAE))
+    condition_encoder: bool = False
     text_encoder: dict[str, Any] = field(default_factory=lambda: dict(OPENCLIP_VIT_H))
     adapter: AdapterConfig = AdapterConfig()
     action_head: ActionHeadConfig = ActionHeadConfig()
@@ -246,6 +252,7 @@ class VideoPolicyConfig:
     action_stats: ActionStats | None = None
     clip_actions: bool = True  # to the training range (the published code does not)
     render_quality: Literal["full", "fast"] = "full"
+    origin: str = ""
 
     def __post_init__(self) -> None:
         require(len(self.views) > 0, "views must name at least one camera")
@@ -329,8 +336,13 @@ def structure(values: Mapping[str, Any], cls: type[Any]) -> Any:
     except ConfigError:
         raise
     except Exception as error:  # cattrs raises exception groups; their messages name the field
-        details = "; ".join(cattrs.transform_error(error))
+        details = "; ".join(cattrs.transform_error(error, format_exception=_in_words))
         raise ConfigError(f"{cls.__name__} does not fit: {details}") from error
+
+
+def _in_words(error: BaseException, cls: type | None) -> str:
+    # cattrs would call our own checks' words "invalid value"
+    return str(error) if isinstance(error, ConfigError) else format_exception(error, cls)
 
 
 # Stable Video Diffusion's own numbers, which are not diffusers' defaults.

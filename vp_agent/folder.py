@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,14 @@ WEIGHTS = {
     "text_encoder": "text_encoder/model.safetensors",
     "adapter": "adapter/model.safetensors",
     "action_head": "action_head/model.safetensors",
+    "condition_vae": "condition_vae/model.safetensors",  # only where the configuration has one
 }
+
+
+def weight_files(config: VideoPolicyConfig) -> dict[str, str]:
+    """Weight file of every part that an agent of this configuration has."""
+    absent = set() if config.condition_encoder else {"condition_vae"}
+    return {part: file for part, file in WEIGHTS.items() if part not in absent}
 
 
 def scheduler(setting: TierConfig) -> EulerDiscreteScheduler:
@@ -52,17 +60,27 @@ def save_agent(model: VideoPolicy, target: Path, *, card: str) -> None:
 
 def write_agent(model: VideoPolicy, folder: Path, *, card: str) -> None:
     """Fills an existing empty folder (inside an `atomic_dir`)."""
-    model.unet.save_pretrained(folder / "unet")
-    model.vae.save_pretrained(folder / "vae")
-    model.text_encoder.save_pretrained(folder / "text_encoder")
+    for part in weight_files(model.config):
+        module: nn.Module = getattr(model, part)
+        write_part(module.state_dict(), folder, part)
+    write_description(model, folder, card=card)
+
+
+def write_part(state: Mapping[str, Tensor], folder: Path, part: str) -> None:
+    """Writes one part's weights into an agent folder in the making."""
+    path = folder / WEIGHTS[part]
+    path.parent.mkdir()
+    tensors = {key: tensor.contiguous() for key, tensor in state.items()}
+    save_file(tensors, path, metadata={"format": "pt"})  # the libraries ask for the format
+
+
+def write_description(model: VideoPolicy, folder: Path, *, card: str) -> None:
+    """Completes a folder that has its weights: configurations, tokenizer, card, manifest."""
+    model.unet.save_config(folder / "unet")
+    model.vae.save_config(folder / "vae")
+    model.text_encoder.config.save_pretrained(folder / "text_encoder")
     model.tokenizer.save_pretrained(folder / "tokenizer")
     scheduler(model.config.tier("default")).save_pretrained(folder / "scheduler")
-    for part in ("adapter", "action_head"):
-        (folder / part).mkdir()
-        module: nn.Module = getattr(model, part)
-        save_file(
-            {k: v.contiguous() for k, v in module.state_dict().items()}, folder / WEIGHTS[part]
-        )
     write_json(folder / "config.json", model.config.to_dict())
     (folder / "README.md").write_text(card)
     write_json(folder / MANIFEST, hash_tree(folder))
@@ -95,11 +113,10 @@ def load_agent(
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     with init_empty_weights(include_buffers=False):
         model = VideoPolicy(config, tokenizer=tokenizer)
-    for part, file in WEIGHTS.items():
-        state = _read_weights(
-            folder / file, device=device, dtype=torch.float32 if part == "vae" else dtype
-        )
-        load_strictly(getattr(model, part), state, where=str(folder / file))
+    for part, file in weight_files(config).items():
+        kind = torch.float32 if part.endswith("vae") else dtype
+        state = _read_weights(folder / file, device=device, dtype=kind)
+        load_strictly(getattr(model, part), state, where=str(folder / file), assign=True)
     return model.to(device).eval()  # what is not in the files: buffers
 
 
@@ -145,20 +162,34 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_strictly(module: nn.Module, state: dict[str, Tensor], *, where: str) -> None:
-    """Loads `state`, or names every tensor that is missing, unexpected or of another shape."""
-    own = module.state_dict()
-    problems = [f"{key} is missing" for key in sorted(own.keys() - state.keys())]
-    problems += [f"{key} is unexpected" for key in sorted(state.keys() - own.keys())]
+def load_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], *, where: str, assign: bool = False
+) -> None:
+    """Loads `state`, or names every tensor that is missing, unexpected or of another shape.
+
+    With `assign` the module takes the tensors themselves (a blank one must).
+    """
+    refuse(misfits(module.state_dict(), state), where=where)
+    module.load_state_dict(state, assign=assign)
+
+
+def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Names every tensor of `state` that is missing, unexpected or of another shape."""
+    problems = [f"{key} is missing" for key in sorted(expected.keys() - state.keys())]
+    problems += [f"{key} is unexpected" for key in sorted(state.keys() - expected.keys())]
     problems += [
-        f"{key} has shape {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
-        for key in sorted(own.keys() & state.keys())
-        if own[key].shape != state[key].shape
+        f"{key} has shape {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
+        for key in sorted(expected.keys() & state.keys())
+        if expected[key].shape != state[key].shape
     ]
+    return problems
+
+
+def refuse(problems: Sequence[str], *, where: str) -> None:
+    """Raises an `AgentFolderError` that lists the first of the problems, if there are any."""
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise AgentFolderError(f"{where} does not fit: {'; '.join(problems[:8])}{more}")
-    module.load_state_dict(state, assign=True)
 
 
 def _read_weights(
@@ -174,11 +205,13 @@ def _read_weights(
 def model_card(config: VideoPolicyConfig, *, about: dict[str, Any]) -> str:
     """README.md of an agent folder: what it sees, what it outputs, where it comes from."""
     height, width = config.resolution
+    if config.origin:
+        about = {"Began with": config.origin, **about}
     rows = "\n".join(f"| {key} | {value} |" for key, value in about.items())
     return f"""---
 library_name: vp_agent
 pipeline_tag: robotics
-license: apache-2.0
+license: {"other" if config.origin else "apache-2.0"}
 ---
 
 # A Video Policy agent

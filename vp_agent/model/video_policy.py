@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate import init_empty_weights
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from einops import rearrange, repeat
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from vp_agent.model.adapter import Adapter, output_width
 from vp_agent.model.shortcuts import shorten
 from vp_agent.model.taps import collect_taps
 from vp_agent.model.text import END, START, byte_tokenizer, encode_text
+from vp_agent.randomness import mix
 
 GROUP_NORM_EPS = 1e-5  # the published U-Net's; diffusers mixes 1e-6 and 1e-5
 
@@ -40,6 +42,10 @@ class VideoPolicy(nn.Module):
             {"num_frames": config.slots, "sample_size": config.latent_shape[1], **config.unet}
         )
         self.vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
+        self.condition_vae: AutoencoderKLTemporalDecoder | None = None
+        if config.condition_encoder:
+            self.condition_vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
+            self.condition_vae.decoder = nn.Identity()  # condition images are never decoded
         self.tokenizer = tokenizer or byte_tokenizer()
         vocabulary = self.tokenizer.get_vocab()
         self.text_encoder = CLIPTextModelWithProjection(
@@ -135,6 +141,11 @@ class VideoPolicy(nn.Module):
         """Latent moments (B, 2C, h, w), mean then log-variance, of images in [-1, 1]."""
         return encode(self.vae, frames_BCHW, patch=self.config.vae_patch)
 
+    @torch.no_grad()
+    def encode_condition(self, frames_BCHW: Tensor) -> Tensor:
+        """Moments as of `encode_frames`, by the condition images' own encoder if there is one."""
+        return encode(self.condition_vae or self.vae, frames_BCHW, patch=self.config.vae_patch)
+
     def target_latents(self, moments: Tensor, *, noise: Tensor | None = None) -> Tensor:
         """The U-Net's clean latents (..., C, h, w) from moments (..., 2C, h, w).
 
@@ -183,6 +194,26 @@ def decode(
     """Unscaled latents of clips of `num_frames` frames to images (B, 3, H, W), float32."""
     decoded: Any = vae.decode(latents_BChw.to(vae.dtype), num_frames=num_frames)
     return F.pixel_shuffle(decoded.sample.float(), patch)
+
+
+def blank_policy(
+    config: VideoPolicyConfig, *, tokenizer: CLIPTokenizer | None = None
+) -> VideoPolicy:
+    """A policy whose parameters have shapes and no values yet; at full size that saves 8 GB."""
+    with init_empty_weights():
+        return VideoPolicy(config, tokenizer=tokenizer)
+
+
+def init_heads(model: VideoPolicy, *, seed: int) -> None:
+    """Fresh weights for the adapter and the action head of a blank policy."""
+    # They come from torch's global generator: set it here only, and put it back.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix(seed, "heads"))
+        for head in (model.adapter, model.action_head):
+            for module in head.to_empty(device="cpu").modules():
+                reset = getattr(module, "reset_parameters", None)
+                if reset is not None:
+                    reset()
 
 
 def parameter_count(module: nn.Module) -> int:
