@@ -64,6 +64,7 @@ def test_an_unknown_name_is_refused(name):
 def test_a_fused_projection_becomes_query_key_and_value():
     prefix = "conditioner.embedders.0.open_clip.model.transformer.resblocks.7.attn."
     place = part_and_key(prefix + "in_proj_bias")
+    assert place is not None
     assert place == ("text_encoder", "text_model.encoder.layers.7.self_attn.{}_proj.bias")
     parts = reshape(place[1], torch.arange(6))
     layer = "text_model.encoder.layers.7.self_attn."

@@ -120,6 +120,7 @@ def test_one_guided_euler_step_agrees(guidance):
 def test_thirty_guided_steps_agree(guidance):
     result, network = run_toy(TIERS[guidance])
     assert len(network.seen) == 30
+    assert result.video_BSChw is not None
     assert farthest(result.video_BSChw[0], GOLDEN[f"full30_{guidance}_video"]) <= 1e-4
     assert farthest(result.actions_BKA[0], GOLDEN[f"full30_{guidance}_pose"]) <= 1e-4
 

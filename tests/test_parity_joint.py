@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from math import log, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def network(
         shallow, deep = (
             seen[tap.module][first : first + 3].transpose(0, 1)[None] for tap in CONFIG.adapter.taps
         )
-        trunk = model.adapter.views[view]
+        trunk: Any = model.adapter.views[view]
         x = trunk.trunks[0](shallow, time)
         trunks.append(trunk.trunks[1](torch.cat([x, trunk.sides[0](deep, time)], 1), time))
     grid = torch.cat(trunks, dim=1)

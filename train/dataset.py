@@ -50,7 +50,8 @@ class Demonstrations:
         holdout: float = 0.05,
         action_padding: ActionPadding = "last",
     ) -> None:
-        self.root, self.config, self.action_padding = Path(root), config, action_padding
+        self.root, self.config = Path(root), config
+        self.action_padding: ActionPadding = action_padding
         if not (self.root / "meta" / "info.json").is_file():
             raise DatasetError(
                 f"{root} is not a LeRobot dataset (no meta/info.json); "

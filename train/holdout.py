@@ -80,6 +80,7 @@ def _imagination(
             len(ids), config.horizon, config.action_dim, generator=generator
         ).to(device),
     )
+    assert result.video_BSChw is not None  # asked for
     imagined = model.decode_video(result.video_BSChw).cpu()
     true = to_signed(data.pixels(ids))
     metrics: dict[str, float] = {}

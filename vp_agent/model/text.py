@@ -16,13 +16,13 @@ CLIP_MERGES = 48_894  # of the file's 262,144: with 512 bytes and two marks 49,4
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def byte_tokenizer(merges: Sequence[tuple[str, str]] = ()) -> CLIPTokenizer:
+def byte_tokenizer(merges: Sequence[tuple[str, ...]] = ()) -> CLIPTokenizer:
     """A CLIP tokenizer over bytes; without merges (a token a byte) it serves small models."""
     letters = sorted(ByteLevel.alphabet())
     pairs = ["".join(merge) for merge in merges]
     words = [*letters, *(f"{letter}</w>" for letter in letters), *pairs, START, END]
     vocabulary = {word: index for index, word in enumerate(words)}
-    return CLIPTokenizer(vocab=vocabulary, merges=list(merges))
+    return CLIPTokenizer(vocab=vocabulary, merges=list(merges))  # pyright: ignore[reportArgumentType]
 
 
 def clip_tokenizer(path: str | Path) -> CLIPTokenizer:
