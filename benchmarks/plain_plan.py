@@ -103,7 +103,7 @@ def unshorten(model: VideoPolicy) -> None:
     model.unet.set_attn_processor(AttnProcessor2_0())  # type: ignore[arg-type]
     for module in model.unet.modules():
         if isinstance(module, TemporalConv):
-            module.__class__ = nn.Conv3d
+            module.__class__ = nn.Conv3d  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def main(settings: Settings) -> None:

@@ -47,8 +47,7 @@ def test_the_hub_reads_the_metadata_back(tmp_path):
     assert (data["library_name"], data["pipeline_tag"]) == ("vp_agent", "robotics")
     assert data["base_model"] == "stabilityai/stable-video-diffusion-img2vid-xt"
     assert (data["license"], data["license_name"]) == ("other", "of-the-base-model")
-    assert data.eval_results is not None
-    assert data.eval_results[0].metric_value == 0.95
+    assert data.to_dict()["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.95
     assert ModelCard(model_card(SMALL)).data["license"] == "apache-2.0"
 
 

@@ -73,7 +73,9 @@ def test_within_a_plan_the_text_goes_through_each_attention_once():
         kept = [model(*args), model(*args)]
     assert count[name] == 2
     assert all(torch.equal(alone[0], each[0]) for each in kept)
-    model.unet.get_submodule(name).weight.zero_()  # and outside of it nothing is kept
+    model.unet.get_submodule(name).get_parameter(
+        "weight"
+    ).zero_()  # and outside of it nothing is kept
     assert not torch.equal(model(*args)[0], alone[0])
 
 

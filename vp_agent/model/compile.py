@@ -1,5 +1,7 @@
 """The one switch for GPUs: convolutions channels-last, blocks through torch.compile."""
 
+from typing import Any
+
 import torch
 from diffusers.models.resnet import SpatioTemporalResBlock
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
@@ -18,5 +20,6 @@ def compile_model(model: VideoPolicy, *, backend: str = "inductor") -> None:
         for module in model.unet.modules()
         if isinstance(module, SpatioTemporalResBlock | TransformerSpatioTemporalModel)
     ]
-    for module in (*blocks, model.adapter, model.action_head):
+    pieces: list[Any] = [*blocks, model.adapter, model.action_head]
+    for module in pieces:
         module.forward = torch.compile(module.forward, backend=backend)

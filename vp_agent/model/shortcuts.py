@@ -32,7 +32,7 @@ class OneTokenAttention(AttnProcessor2_0):
 
     def __call__(
         self,
-        attn: Attention,
+        attn: Any,  # an Attention; its parts are optional to type checkers
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         *args: Any,
@@ -70,8 +70,9 @@ def freeze_idle(unet: UNetSpatioTemporalConditionModel) -> None:
     for name, module in unet.named_modules():
         if isinstance(module, Attention) and name.endswith(".attn2"):
             norm = unet.get_submodule(name.removesuffix("attn2") + "norm2")
-            for idle in (module.to_q, module.to_k, norm):
-                idle.requires_grad_(False)
+            for idle in ("to_q", "to_k"):
+                module.get_submodule(idle).requires_grad_(False)
+            norm.requires_grad_(False)
 
 
 @contextmanager

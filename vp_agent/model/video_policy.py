@@ -45,7 +45,8 @@ class VideoPolicy(nn.Module):
         self.condition_vae: AutoencoderKLTemporalDecoder | None = None
         if config.condition_encoder:
             self.condition_vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
-            self.condition_vae.decoder = nn.Identity()  # condition images are never decoded
+            # condition images are never decoded
+            self.condition_vae.register_module("decoder", nn.Identity())
         self.tokenizer = tokenizer or byte_tokenizer()
         vocabulary = self.tokenizer.get_vocab()
         self.text_encoder = CLIPTextModelWithProjection(
