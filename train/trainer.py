@@ -12,6 +12,7 @@ from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from vp_agent.agent import locate
+from vp_agent.checkpoints.svd import start_from_svd
 from vp_agent.errors import VPAgentError
 from vp_agent.folder import load_agent
 from vp_agent.model.video_policy import VideoPolicy
@@ -140,7 +141,12 @@ def train(settings: TrainSettings) -> Path:
 
 
 def start_model(settings: TrainSettings) -> VideoPolicy:
-    """The stage before's agent, or a model with fresh weights from a preset."""
+    """The stage before's agent, Stable Video Diffusion, or fresh weights from a preset."""
+    if settings.from_svd:
+        config = preset(settings.preset or "svd-robocasa")
+        return start_from_svd(
+            config, svd=str(settings.init), text=settings.text_encoder, seed=settings.seed
+        )
     if settings.init is not None:
         return load_agent(locate(settings.init))
     config = preset(settings.preset or "")
