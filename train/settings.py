@@ -19,9 +19,13 @@ class TrainSettings:
     out: Path
     """Run folder; must not exist unless --resume."""
     preset: str | None = None
-    """Configuration to start from scratch with (see vp_agent.presets)."""
+    """Configuration to start from scratch with, or to make from Stable Video Diffusion (see
+    vp_agent.presets)."""
     init: Path | None = None
-    """Run folder or agent folder whose weights to start from (the stage before)."""
+    """Run folder or agent folder whose weights to start from (the stage before), or Stable Video
+    Diffusion: stabilityai/stable-video-diffusion-img2vid-xt or a folder in its layout."""
+    text_encoder: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+    """Folder or Hub repository of the text tower that goes with Stable Video Diffusion."""
     views: tuple[str, ...] | None = None
     """With --preset: cameras, in canvas order, instead of the preset's."""
     resolution: tuple[int, int] | None = None
@@ -80,14 +84,21 @@ class TrainSettings:
         require(self.batch_size >= 1, f"--batch-size must be >= 1, got {self.batch_size}")
         require(0 <= self.holdout < 1, f"--holdout must be in [0, 1), got {self.holdout}")
         require(
-            (self.preset is None) != (self.init is None),
+            self.from_svd or (self.preset is None) != (self.init is None),
             "give either --preset NAME (from scratch) or --init FOLDER (the stage before)",
         )
         require(
-            self.views is None or self.preset is not None,
+            self.views is None or self.preset is not None or self.from_svd,
             "--views goes with --preset; an agent that was trained keeps its views",
         )
         require(
             self.stage != "action" or self.init is not None,
             "--stage action needs --init: the run folder of the video stage",
+        )
+
+    @property
+    def from_svd(self) -> bool:
+        """Whether --init is Stable Video Diffusion, on the Hub or in a folder of its layout."""
+        return self.init is not None and (
+            self.init.parts[0] == "stabilityai" or (self.init / "model_index.json").is_file()
         )

@@ -12,6 +12,7 @@ from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from vp_agent.agent import locate
+from vp_agent.checkpoints.svd import start_from_svd
 from vp_agent.errors import VPAgentError
 from vp_agent.folder import load_agent
 from vp_agent.model.shortcuts import freeze_idle
@@ -147,13 +148,17 @@ def train(settings: TrainSettings) -> Path:
 
 
 def start_model(settings: TrainSettings) -> VideoPolicy:
-    """The stage before's agent, or a model with fresh weights from a preset."""
-    if settings.init is not None:
+    """The stage before's agent, Stable Video Diffusion, or fresh weights from a preset."""
+    if settings.init is not None and not settings.from_svd:
         return load_agent(locate(settings.init), resolution=settings.resolution)
-    config = preset(settings.preset or "")
+    config = preset(settings.preset or "svd-robocasa")
     config = config.replace(
         views=settings.views or config.views, resolution=settings.resolution or config.resolution
     )
+    if settings.from_svd:
+        return start_from_svd(
+            config, svd=str(settings.init), text=settings.text_encoder, seed=settings.seed
+        )
     # Fresh weights come from torch's global generator: set it here only, and put it back.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(settings.seed, "weights"))
