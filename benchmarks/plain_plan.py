@@ -95,7 +95,7 @@ def plan_without(
     )
     if result.video_BSChw is not None:
         model.decode_video(result.video_BSChw)
-    return result.actions_BKA.clamp(-1, 1)[0].numpy()
+    return result.actions_BKA[0].numpy()
 
 
 def unshorten(model: VideoPolicy) -> None:
@@ -112,7 +112,9 @@ def main(settings: Settings) -> None:
     config = preset(settings.preset)
     # The noise on the condition images would come from other draws in the two ways.
     config = config.replace(
-        resolution=settings.resolution, conditioning=replace(config.conditioning, image_noise=0.0)
+        resolution=settings.resolution,
+        conditioning=replace(config.conditioning, image_noise=0.0),
+        clip_actions=False,
     )
     model = random_policy(config)
     g = torch.Generator().manual_seed(0)

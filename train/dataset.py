@@ -2,6 +2,7 @@
 
 # B batch, V views, T frames per view, K action steps, A action dim, N frames of the dataset
 
+import importlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,15 @@ class Chunk:
     action_is_pad_BK: Tensor
     frame_is_pad_BT: Tensor
     task_B: Tensor
+
+
+def video_backend() -> str:
+    """torchcodec where FFmpeg's libraries let it load (faster at random access), else PyAV."""
+    try:
+        importlib.import_module("torchcodec")
+    except (ImportError, OSError, RuntimeError):  # RuntimeError: FFmpeg is not there
+        return "pyav"
+    return "torchcodec"
 
 
 class Demonstrations:
@@ -69,7 +79,7 @@ class Demonstrations:
             self.root.name,
             root=self.root,
             delta_timestamps=deltas,
-            video_backend="pyav",
+            video_backend=video_backend(),
             return_uint8=True,
         )
         self._check_features(json.loads((self.root / "meta" / "info.json").read_text())["features"])
