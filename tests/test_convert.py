@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from vp_agent.files import write_json
 from vp_agent.folder import load_agent
 from vp_agent.model.video_policy import blank_policy, init_heads
 from vp_agent.presets import PRESETS
+from vp_agent.train.latent_cache import LatentCache
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -151,6 +153,12 @@ def test_two_encoders_are_kept_when_they_differ(stage2, tmp_path):
     assert not torch.allclose(model.encode_frames(frames), model.encode_condition(frames), atol=0.1)
 
 
+def test_an_agent_with_two_encoders_is_trained_without_the_latent_cache():
+    model = blank_policy(NARROW.replace(condition_encoder=True))
+    with pytest.raises(ConfigError, match="--no-cache"):
+        LatentCache(model, None)  # type: ignore[arg-type]  # refused before the data is looked at
+
+
 @in_process
 def test_one_encoder_serves_both_when_they_compute_the_same(tmp_path):
     state = published_state(NARROW, same_encoder=True)
@@ -159,7 +167,8 @@ def test_one_encoder_serves_both_when_they_compute_the_same(tmp_path):
     model = load_agent(tmp_path / "agent")
     assert model.condition_vae is None
     # What the condition encoder of the file computes, up to the rounding of the folding.
-    own = blank_policy(NARROW.replace(condition_encoder=True)).condition_vae.to_empty(device="cpu")
+    own: Any = blank_policy(NARROW.replace(condition_encoder=True)).condition_vae
+    own.to_empty(device="cpu")
     own.load_state_dict(rename(state)["condition_vae"])
     frames = torch.rand(1, 3, 64, 64) * 2 - 1
     wanted = own.encode(frames).latent_dist.parameters

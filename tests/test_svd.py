@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,8 @@ def parts(tmp_path_factory):
         for part, folder in zip(half, ("unet", "vae"), strict=True):
             part.save_pretrained(root / name / folder, variant=variant)
         (root / name / "model_index.json").write_text("{}")
-        unet.float(), vae.float()
+        unet.float()
+        vae.float()
     clip.save_pretrained(root / "clip")
     byte_tokenizer().save_pretrained(root / "clip")
     return root / "svd", root / "clip"
@@ -62,7 +64,7 @@ def test_unet_vae_and_text_tower_are_the_folders_and_the_heads_are_fresh(parts, 
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), part
     clip = CLIPModel.from_pretrained(text)
     ids = torch.tensor(model.tokenizer(["lift"])["input_ids"])
-    wanted = clip.get_text_features(ids)
+    wanted: Any = clip.get_text_features(ids)
     wanted = getattr(wanted, "pooler_output", wanted)
     assert torch.allclose(model.encode_text(["lift"])[:, 0], wanted, atol=1e-5)
     again = start(svd, text).action_head.state_dict()

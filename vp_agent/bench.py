@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import init_empty_weights
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,7 +21,7 @@ from vp_agent.agent import VideoPolicyAgent
 from vp_agent.config import ActionStats, VideoPolicyConfig, require
 from vp_agent.files import write_json
 from vp_agent.model.compile import compile_model
-from vp_agent.model.video_policy import VideoPolicy, parameter_count
+from vp_agent.model.video_policy import VideoPolicy, blank_policy, parameter_count
 from vp_agent.presets import preset
 
 # what the table calls it -> module whose forward passes it is
@@ -146,8 +145,7 @@ def random_policy(
     """A policy with random weights (the same at every call) and without a second copy of them."""
     ones = (1.0,) * config.action_dim
     stats = ActionStats(min=tuple(-x for x in ones), max=ones)
-    with init_empty_weights(include_buffers=False):
-        model = VideoPolicy(config.replace(action_stats=stats)).requires_grad_(False)
+    model = blank_policy(config.replace(action_stats=stats)).requires_grad_(False)
     generator = torch.Generator(device).manual_seed(0)
     for name, module in model.named_modules():
         kind = torch.float32 if name.startswith("vae.") else dtype

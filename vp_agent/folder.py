@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from accelerate import init_empty_weights
 from diffusers import EulerDiscreteScheduler
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,7 +15,7 @@ from transformers import CLIPTokenizer
 from vp_agent.config import TierConfig, VideoPolicyConfig
 from vp_agent.errors import AgentFolderError, ConfigError
 from vp_agent.files import MANIFEST, atomic_dir, hash_tree, write_json
-from vp_agent.model.video_policy import VideoPolicy
+from vp_agent.model.video_policy import VideoPolicy, blank_policy
 
 # part of the model -> its weight file, as diffusers, transformers and we name them
 WEIGHTS = {
@@ -110,8 +109,7 @@ def load_agent(
     config = read_config(folder)
     config = config if resolution is None else config.replace(resolution=resolution)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    with init_empty_weights(include_buffers=False):
-        model = VideoPolicy(config, tokenizer=tokenizer)
+    model = blank_policy(config, tokenizer=tokenizer)
     for part, file in weight_files(config).items():
         kind = torch.float32 if part.endswith("vae") else dtype
         state = _read_weights(folder / file, device=device, dtype=kind)

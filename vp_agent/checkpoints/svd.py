@@ -104,7 +104,7 @@ def _text_tower(model: VideoPolicy, folder: Path) -> CLIPTextModelWithProjection
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it would list every tensor of the image tower
     try:
-        tower, found = CLIPTextModelWithProjection.from_pretrained(
+        loaded: Any = CLIPTextModelWithProjection.from_pretrained(
             folder,
             config=model.text_encoder.config,
             dtype=torch.float32,
@@ -113,6 +113,7 @@ def _text_tower(model: VideoPolicy, folder: Path) -> CLIPTextModelWithProjection
         )
     finally:
         logging.set_verbosity(verbosity)
+    tower, found = loaded
     missing = sorted(found["missing_keys"])
     if missing:
         raise AgentFolderError(f"{folder} has no text tower: {', '.join(missing[:4])} missing")

@@ -44,9 +44,10 @@ class VideoPolicy(nn.Module):
         self.vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
         self.condition_vae: AutoencoderKLTemporalDecoder | None = None
         if config.condition_encoder:
-            self.condition_vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
-            # condition images are never decoded
-            self.condition_vae.register_module("decoder", nn.Identity())
+            encoder = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
+            # Condition images are never decoded.
+            encoder.decoder = nn.Identity()  # type: ignore[assignment]
+            self.condition_vae = encoder
         self.tokenizer = tokenizer or byte_tokenizer()
         vocabulary = self.tokenizer.get_vocab()
         self.text_encoder = CLIPTextModelWithProjection(
