@@ -10,9 +10,9 @@ from pathlib import Path
 
 import tyro
 
-from vp_agent.agent import PACKAGED, locate
 from vp_agent.card import model_card
 from vp_agent.folder import load_agent, save_agent
+from vp_agent.locate import PACKAGED, locate
 
 
 @dataclass(frozen=True)

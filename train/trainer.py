@@ -11,10 +11,10 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from vp_agent.agent import locate
 from vp_agent.checkpoints.svd import start_from_svd
 from vp_agent.errors import VPAgentError
 from vp_agent.folder import load_agent
+from vp_agent.locate import locate
 from vp_agent.model.shortcuts import freeze_idle
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.presets import preset
@@ -83,14 +83,15 @@ def train(settings: TrainSettings) -> Path:
     if settings.resume and latest is not None:
         first = load_checkpoint(latest, model, optimizer, ema)
     run.forget_after(first)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]  # a schedule that begins in its middle asks for it
     schedule = get_scheduler(
         "cosine" if settings.lr_schedule == "cosine" else "constant_with_warmup",
         optimizer,
         num_warmup_steps=settings.warmup_steps,
         num_training_steps=settings.steps,
+        last_epoch=first - 1,
     )
-    for _ in range(first):
-        schedule.step()
     batches = Batches(model, data, settings)
 
     started, bar = time.monotonic(), tqdm(total=settings.steps, initial=first, desc=settings.stage)

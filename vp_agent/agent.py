@@ -13,24 +13,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import HfApi
 from torch import Tensor
 
 from vp_agent.card import model_card
 from vp_agent.config import TierConfig, VideoPolicyConfig
 from vp_agent.diffusion.sampler import Conditions, sample
-from vp_agent.errors import AgentFolderError, ConfigError, ObservationError, closest
-from vp_agent.files import MANIFEST
+from vp_agent.errors import ConfigError, ObservationError
 from vp_agent.folder import fingerprint, load_agent, save_agent
+from vp_agent.locate import locate
 from vp_agent.model import canvas
 from vp_agent.model.compile import compile_model
 from vp_agent.model.shortcuts import one_text
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.observation import Observation, read_observation
 from vp_agent.randomness import mix
-
-PACKAGED = Path(__file__).parent / "packaged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,43 +312,3 @@ class VideoPolicyAgent:
         frames = self.model.decode_video(latents_BSChw).clamp(-1, 1)
         pixels = ((frames + 1) * 127.5).round().byte().movedim(-3, -1).cpu().numpy()
         return {view: pixels[:, v] for v, view in enumerate(self.config.views)}
-
-
-def locate(name: str | Path) -> Path:
-    """The agent folder that `name` stands for.
-
-    Raises:
-        AgentFolderError: there is no such packaged agent, folder or Hub repository.
-    """
-    text = str(name)
-    if text.startswith("packaged:"):
-        wanted = text.removeprefix("packaged:")
-        have = sorted(p.name for p in PACKAGED.iterdir() if p.is_dir()) if PACKAGED.is_dir() else []
-        if wanted not in have:
-            raise AgentFolderError(
-                f"no packaged agent {wanted!r}{closest(wanted, have)}; packaged: {', '.join(have)}"
-            )
-        return PACKAGED / wanted
-    if Path(name).is_dir():
-        return find_agent(Path(name))
-    try:
-        return Path(snapshot_download(text))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise AgentFolderError(
-            f"{text!r} is no folder here and no agent on the Hub ({type(error).__name__}); give a "
-            "folder, packaged:lift, or a Hub repository you can reach"
-        ) from error
-
-
-def find_agent(folder: Path) -> Path:
-    """The agent folder in `folder`: itself, a checkpoint's, or the latest of a training run."""
-    candidates = [folder, folder / "agent"]
-    if (folder / "latest").is_file():
-        candidates.append(folder / (folder / "latest").read_text().strip() / "agent")
-    for candidate in candidates:
-        if (candidate / MANIFEST).is_file():
-            return candidate
-    raise AgentFolderError(
-        f"{folder} holds no agent: expected an agent folder ({MANIFEST} in it), a checkpoint "
-        "(step-XXXXXXXX) or a run folder with a `latest` checkpoint"
-    )
