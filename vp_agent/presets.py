@@ -169,6 +169,7 @@ PRESETS = {
     "svd-libero10": svd_libero10,
     "svd-real-256x192": svd_real_256x192,
     "svd-real-448x320": svd_real_448x320,
+    "svd-real": svd_real_448x320,  # what flew
     "tiny-lift": tiny_lift,
 }
 
