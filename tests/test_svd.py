@@ -10,9 +10,10 @@ from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionM
 from published import NARROW
 from transformers import CLIPConfig, CLIPModel
 
+from vp_agent.card import model_card
 from vp_agent.checkpoints.svd import start_from_svd
 from vp_agent.errors import AgentFolderError, ConfigError
-from vp_agent.folder import load_agent, model_card, save_agent
+from vp_agent.folder import load_agent, save_agent
 from vp_agent.model.text import byte_tokenizer
 from vp_agent.presets import PRESETS
 from vp_agent.train.settings import TrainSettings
@@ -83,7 +84,7 @@ def test_the_licence_stays_in_the_card_of_every_later_agent(parts, tmp_path):
     model = start(*parts)
     save_agent(model, tmp_path / "agent", card="")
     config = load_agent(tmp_path / "agent").config
-    card = model_card(config.replace(frame_stride=2), about={})
+    card = model_card(config.replace(frame_stride=2))
     assert "license: other" in card
     assert "Stability AI" in card
 
