@@ -2,7 +2,7 @@
 
     python scripts/package_agent.py --run runs/lift-joint --name lift --trained "..."
 
-Weights and configuration stay as they are; --results adds an evaluation to the card.
+Weights stay as they are; --results adds an evaluation to the card.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Settings:
     """Run folder, checkpoint or agent folder."""
     name: str
     """Name behind packaged: ."""
-    trained: str
-    """Data and stages, in words."""
+    trained: str | None = None
+    """Data and stages in words, instead of what the trainer noted."""
     results: Path | None = None
     """results.json of an evaluation of these weights."""
 
@@ -33,7 +33,9 @@ def main(settings: Settings) -> None:
     """Writes vp_agent/packaged/NAME."""
     model = load_agent(locate(settings.run))
     results = [] if settings.results is None else [settings.results]
-    card = model_card(model.config, about={"History": settings.trained}, results=results)
+    if settings.trained is not None:
+        model.config = model.config.replace(training=(settings.trained,))
+    card = model_card(model.config, results=results)
     save_agent(model, PACKAGED / settings.name, card=card)
 
 
