@@ -2,7 +2,7 @@
 
 The instruction is one cross-attention token, so the softmax over it is 1 and every cross-attention
 is a linear map of the token, the same for all queries. The temporal convolutions, (3, 1, 1), are
-2-D convolutions over (time, pixel), which CPUs run faster.
+2-D convolutions over (time, pixel), which the small agents run faster on a CPU.
 """
 
 # N rows (sample and slot, or sample and pixel), L queries, C channels, D text width
