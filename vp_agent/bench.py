@@ -94,7 +94,7 @@ def bench(settings: BenchSettings) -> dict[str, Any]:
     plans = plans[settings.warmup :]
     median = {name: statistics.median(plan[name] for plan in plans) for name in plans[0]}
     cuda = agent.model.device.type == "cuda"
-    flops = unet_flops(agent.model, guided=agent.sampler.guidance != 1)
+    flops = unet_flops(agent.model, guided=agent.sampler.guided)
     results = {
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
         "device": torch.cuda.get_device_name() if cuda else "cpu",

@@ -186,6 +186,11 @@ class TierConfig:
     sigma_min: float = 0.002
     sigma_max: float = 700.0
 
+    @property
+    def guided(self) -> bool:
+        """Whether a step needs the unconditional half, too."""
+        return self.guidance != 1.0 or self.guidance_end is not None
+
     def __post_init__(self) -> None:
         require(self.steps >= 1, f"tier: steps must be >= 1, got {self.steps}")
         require(

@@ -63,12 +63,11 @@ def sample(
     sigmas = schedule(tier).to(video_noise_BSChw.device)
     streams = [x * (sigmas[0] ** 2 + 1).sqrt() for x in (video_noise_BSChw, action_noise_BKA)]
     scales = [_guidance(tier, like=x) for x in streams]
-    guided = tier.guidance != 1.0 or tier.guidance_end is not None
-    if guided:
+    if tier.guided:
         conditions = conditions.with_unconditional()
 
     for sigma, following in pairwise(sigmas):
-        noisy = [torch.cat([x, x]) if guided else x for x in streams]
+        noisy = [torch.cat([x, x]) if tier.guided else x for x in streams]
         video_out, actions_out = model(
             noisy[0] * c_in(sigma),
             conditions.latents_BSChw,
@@ -81,7 +80,7 @@ def sample(
             if output is None:
                 continue
             clean = denoise(output, noisy[i], sigma)
-            if guided:
+            if tier.guided:
                 off, on = clean.chunk(2)
                 clean = off + scales[i] * (on - off)
             streams[i] = streams[i] + (streams[i] - clean) / sigma * (following - sigma)
