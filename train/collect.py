@@ -64,6 +64,9 @@ class CollectSettings:
     noise: float = 0.0
     """Largest standard deviation of the noise on the six arm numbers of what is executed; each
     episode draws its own between a fifth of it and all of it. The stored action stays clean."""
+    disturb: float = 0.0
+    """Share of episodes recorded from where a spoilt attempt has left the arm: they show how to
+    recover."""
     hold_steps: int = 8
     """Steps recorded after success."""
     horizon: int | None = None
@@ -76,6 +79,8 @@ class CollectSettings:
             value = getattr(self, name)
             if not value >= least:  # NaN as well
                 raise ConfigError(f"{name} must be at least {least}, not {value}")
+        if not 0 <= self.disturb <= 1:
+            raise ConfigError(f"disturb is a share between 0 and 1, not {self.disturb}")
         if not self.views:
             raise ConfigError("views must name at least one camera view")
         if self.seed < 0:
@@ -148,6 +153,7 @@ def collect(settings: CollectSettings) -> CollectSummary:
             "env": settings.env,
             "env_kwargs": settings.env_kwargs,
             "noise": settings.noise,
+            "disturb": settings.disturb,
             "hold_steps": settings.hold_steps,
             "tried": tried,
             "success_rate": rate,
@@ -270,6 +276,7 @@ def _run_seed(settings: CollectSettings, partial: Path, seed: int) -> bool:
         seed=seed,
         noise=settings.noise,
         hold_steps=settings.hold_steps,
+        disturb=settings.disturb,
     )
     if episode is None:
         _failure_file(partial, seed).touch()

@@ -28,21 +28,26 @@ _SIZED = ("cube", "cubeA", "cubeB")  # boxes whose size robosuite draws per epis
 
 
 def demonstrate(
-    env: gym.Env, expert: Expert, *, seed: int, noise: float, hold_steps: int
+    env: gym.Env, expert: Expert, *, seed: int, noise: float, hold_steps: int, disturb: float = 0.0
 ) -> dict[str, np.ndarray] | None:
     """The arrays of one episode, or None if the expert failed.
 
     `action` is what the expert asked for and `executed_action` what the arm got, so that a policy
-    trained on the first learns to recover from the noise in the second.
+    trained on the first learns to recover from the noise in the second. With probability `disturb`
+    the recording begins where `_push` has left the arm.
     """
     # a stream of its own, so that the scene of a seed does not depend on the noise
     generator = np.random.default_rng([seed, 1])
     noise_std = generator.uniform(noise / 5, noise)
     observation, info = env.reset(seed=seed)
     expert.reset(env)
+    disturbing = np.random.default_rng([seed, 2])
+    disturbed, truncated = bool(disturbing.uniform() < disturb), False
+    if disturbed:
+        observation, truncated = _push(env, expert, disturbing)
+        expert.reset(env)
     steps: dict[str, list[np.ndarray]] = {}
     held: int | None = None
-    truncated = False
     while held != hold_steps:
         if truncated:
             return None
@@ -68,11 +73,32 @@ def demonstrate(
         "seed": seed,
         "steps": len(steps["action"]),
         "noise_std": float(noise_std),
+        "disturbed": disturbed,
         "half_sizes": {name: list(map(float, box.size)) for name, box in boxes.items() if box},
         "versions": info["versions"],
     }
     arrays = {key: np.stack(values) for key, values in steps.items()}
     return arrays | {"facts": np.array(json.dumps(facts)), "task": np.array(observation["task"])}
+
+
+def _push(
+    env: gym.Env, expert: Expert, generator: np.random.Generator
+) -> tuple[dict[str, Any], bool]:
+    """Spoils an attempt of the expert, unrecorded: at a random moment the arm is driven away.
+
+    A policy that missed its grasp finds itself in such places: beside or above the object, turned,
+    with a closed hand. No undisturbed demonstration shows the way back.
+    """
+    wrong = np.append(generator.uniform(-0.4, 0.4, 6), generator.choice([-1.0, 1.0]))
+    wrong[2] = abs(wrong[2])  # up, not into the table
+    attempt, drive = generator.integers(0, 26), generator.integers(5, 25)
+    observation, truncated = {}, False
+    for step in range(attempt + drive):
+        action = expert.act(env) if step < attempt else wrong.astype(np.float32)
+        observation, _, _, truncated, _ = env.step(action)
+        if truncated:
+            break
+    return observation, truncated
 
 
 def write_dataset(
