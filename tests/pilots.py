@@ -89,13 +89,14 @@ class Looker:
         self.seeds.append(seed)
         self.current_plan, self.used = None, 4
 
-    def act(self, observation: Any, *, video: bool = False) -> np.ndarray:
+    def act(self, obs: Any, *, video: bool = False, chunk: bool = False) -> np.ndarray:
         if self.used == 4:
-            sees = observation["pixels"]["left"].any()
+            sees = obs["pixels"]["left"].any()
             actions = np.zeros((6, 7), np.float32)
             actions[:, 0] = -1.0 if sees else 0.0
-            frames = {view: np.stack([im] * 3) for view, im in observation["pixels"].items()}
+            frames = {view: np.stack([im] * 3) for view, im in obs["pixels"].items()}
             self.current_plan, self.used = ToyPlan(actions, frames if video else None), 0
         assert self.current_plan is not None
-        self.used += 1
-        return self.current_plan.actions[self.used - 1]
+        first, self.used = self.used, 4 if chunk else self.used + 1
+        actions = self.current_plan.actions[first : self.used]
+        return actions if chunk else actions[0]

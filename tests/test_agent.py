@@ -223,3 +223,13 @@ def test_saving_on_a_full_disk_leaves_the_old_folder(agent, copy, monkeypatch):
         agent.save_pretrained(copy)
     assert hash_tree(copy) == before
     assert [p.name for p in copy.parent.iterdir()] == ["copy"]
+
+
+def test_a_chunk_is_the_actions_until_the_next_plan(agent):
+    agent.reset(seed=4)
+    singles = [agent.act(small_observation()) for _ in range(agent.config.execute)]
+    agent.reset(seed=4)
+    assert np.array_equal(agent.act(small_observation(), chunk=True), np.stack(singles))
+    agent.reset(seed=4)
+    assert np.array_equal(agent.act(small_observation()), singles[0])
+    assert np.array_equal(agent.act(small_observation(), chunk=True), np.stack(singles[1:]))

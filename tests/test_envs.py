@@ -16,7 +16,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import vp_agent
-from vp_agent.envs import ROBOSUITE_HORIZONS
+from vp_agent.envs.families import ROBOSUITE_HORIZONS
 from vp_agent.errors import ActionError, ConfigError, SimulatorError, UnknownNameError
 
 # not importorskip: robosuite must not be imported before MUJOCO_GL is chosen

@@ -145,11 +145,18 @@ class VideoPolicyAgent:
         if lanes is None:
             self.current_plan = None
 
-    def act(self, obs: Mapping[str, Any], *, video: bool = False) -> np.ndarray:
+    def act(
+        self, obs: Mapping[str, Any], *, video: bool = False, chunk: bool = False
+    ) -> np.ndarray:
         """The next action, float32 (A,), or (B, A) for a vector environment's observation.
 
         Plans again in every lane whose executed part of the chunk is used up; `video` asks those
-        plans for the imagined video (see `current_plan`).
+        plans for the imagined video (see `current_plan`). With `chunk` all actions until the next
+        plan, (k, A) or (B, k, A): for `ActionChunk`, which draws no image in between.
+
+        Raises:
+            ObservationError: a part of the observation is missing or malformed.
+            ConfigError: a chunk is asked for of lanes that are not equally far in theirs.
         """
         observation = read_observation(obs, self.config)
         lanes = [self._lane(i) for i in range(len(observation.tasks))]
@@ -158,17 +165,25 @@ class VideoPolicyAgent:
             seeds = [mix(lanes[i].seed, lanes[i].plans) for i in due]
             self.current_plan = plan = self._plan(observation.take(due), seeds, video=video)
             chunks = plan.actions if observation.batched else plan.actions[None]
-            for i, chunk in zip(due, chunks, strict=True):
-                lanes[i].actions, lanes[i].position = chunk, 0
+            for i, planned in zip(due, chunks, strict=True):
+                lanes[i].actions, lanes[i].position = planned, 0
                 lanes[i].plans += 1
+        positions = {lane.position for lane in lanes}
+        if chunk and len(positions) > 1:
+            raise ConfigError(
+                f"the lanes are at steps {sorted(positions)} of their chunks, and act(chunk=True) "
+                "needs them together: reset all lanes, or take single actions"
+            )
         actions = []
         for lane in lanes:
             assert lane.actions is not None
-            actions.append(lane.actions[lane.position])
-            lane.position += 1
-            if lane.position == self.config.execute:
+            end = self.config.execute if chunk else lane.position + 1
+            actions.append(lane.actions[lane.position : end])
+            lane.position = end
+            if end == self.config.execute:
                 lane.actions = None
-        return np.stack(actions) if observation.batched else actions[0]
+        taken = np.stack(actions) if chunk else np.concatenate(actions)
+        return taken if observation.batched else taken[0]
 
     def plan(
         self,

@@ -12,6 +12,7 @@ import numpy as np
 
 from vp_agent.evaluation.film import Film, compose, imagined_frame
 from vp_agent.files import write_json
+from vp_agent.wrappers.action_chunk import step_chunk
 
 
 class PlanLike(Protocol):
@@ -31,7 +32,7 @@ class Pilot(Protocol):
     @property
     def current_plan(self) -> PlanLike | None: ...
     def reset(self, lanes: Any = None, *, seed: int | None = None) -> None: ...
-    def act(self, observation: Any, *, video: bool = False) -> np.ndarray: ...
+    def act(self, obs: Any, *, video: bool = False, chunk: bool = False) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ def fly(
         blank_images: Gives the agent black images, the control for an agent that does not look.
         recording: Also writes `videos/seed-XXXXX.mp4` and `traces/seed-XXXXX.json`.
 
+    Without a recording, images are drawn only when a plan is due; the episode is the same.
     An exception of the simulator or the agent is not a failed episode: it passes through.
     """
     start = time.perf_counter()
@@ -76,15 +78,18 @@ def fly(
             film = stack.enter_context(Film(recording.folder / video, fps=recording.control_hz))
         while not done:
             seen = _blacked_out(observation) if blank_images else observation
-            action = agent.act(seen, video=recording is not None)
+            if film is None:
+                chunk = agent.act(seen, chunk=True)
+            else:
+                chunk = agent.act(seen, video=True)[None]
             plan = agent.current_plan
             assert plan is not None  # act has just used it
             if not plans or plans[-1][1] is not plan:
                 plans.append((len(actions), plan))
             if film is not None and recording is not None:
                 film.add(_frame(observation, len(actions), plans, recording.frame_stride))
-            observation, _, terminated, truncated, info = env.step(action)
-            actions.append(action)
+            observation, _, terminated, truncated, info = step_chunk(env, chunk)
+            actions.extend(chunk[: info["chunk_steps"]])
             done = terminated or truncated
         if film is not None and recording is not None:
             film.add(_frame(observation, len(actions), plans, recording.frame_stride))

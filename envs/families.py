@@ -1,0 +1,59 @@
+"""Which simulators there are, which environment ids they serve, and what is missing here."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# task -> horizon in steps of 1/20 s, about three times what a demonstration needs
+ROBOSUITE_HORIZONS = {
+    "Lift": 200,
+    "Stack": 300,
+    "Door": 300,
+    "NutAssemblySquare": 400,
+    "PickPlaceCan": 400,
+}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a family cannot run here, and the command to type."""
+
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """One simulator.
+
+    Attributes:
+        name: in `vp-agent.toml` and in messages.
+        entry_point: "module:class" of its environments.
+        environments: id -> arguments of the class.
+        missing: looks, without importing the simulator; None if everything is there.
+    """
+
+    name: str
+    entry_point: str
+    environments: Mapping[str, Mapping[str, Any]]
+    missing: Callable[[], Missing | None]
+
+
+def _robosuite_missing() -> Missing | None:
+    if importlib.util.find_spec("robosuite") is not None:
+        return None
+    return Missing("robosuite is not installed", "pip install 'vp-agent[robosuite]'")
+
+
+FAMILIES = (
+    Family(
+        name="robosuite",
+        entry_point="vp_agent.envs.robosuite_env:RobosuiteEnv",
+        environments={
+            f"Robosuite-{task}-v0": {"task": task, "horizon": horizon}
+            for task, horizon in ROBOSUITE_HORIZONS.items()
+        },
+        missing=_robosuite_missing,
+    ),
+)
