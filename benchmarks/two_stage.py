@@ -58,20 +58,9 @@ def train(settings: Settings, run: Path, stage: str, init: Path, steps: int, *mo
     """One stage, unless it is finished; a stopped one is resumed."""
     if not (run / f"step-{steps:08d}").is_dir():
         resume = ["--resume"] if (run / "config.json").is_file() else []
-        flags = [
-            "--threads",
-            1,
-            "--data",
-            settings.data,
-            "--init",
-            init,
-            "--out",
-            run,
-            "--steps",
-            steps,
-        ]
+        flags = ["--data", settings.data, "--init", init, "--out", run, "--steps", steps]
         common = ["--lr-schedule", "cosine", "--warmup-steps", 50, "--ema-decay", 0.998]
-        rates = ["--lr", 1e-3, "--head-lr", 1e-3, "--eval-every", steps]
+        rates = ["--threads", 1, "--lr", 1e-3, "--head-lr", 1e-3, "--eval-every", steps]
         call("train", "--stage", stage, *flags, *common, *rates, *more, *resume)
     return run
 
