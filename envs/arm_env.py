@@ -16,6 +16,7 @@ from gymnasium.utils import seeding
 
 from vp_agent.envs.rendering import RENDER_QUALITIES, Cameras, RenderQuality
 from vp_agent.errors import ActionError, ConfigError, UnknownNameError, closest
+from vp_agent.images import check_resolution
 
 CONTROL_HZ = 20
 ACTION_SIZE = 7  # end-effector delta (position 3, rotation vector 3), gripper
@@ -54,13 +55,10 @@ class ArmEnv(gym.Env):
             check_name("render_mode", render_mode, self.metadata["render_modes"])
         if not isinstance(horizon, int) or horizon <= 0:
             raise ConfigError(f"horizon must be a positive number of steps, not {horizon!r}")
-        sizes = tuple(resolution)
-        if len(sizes) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in sizes):
-            raise ConfigError(f"resolution must be (height, width), both > 0, not {resolution!r}")
         self.task = task
         self.instruction = instruction
         self.views = dict(views)
-        self.resolution = (int(sizes[0]), int(sizes[1]))
+        self.resolution = check_resolution(resolution)
         self.horizon = horizon
         self.control_hz = CONTROL_HZ
         self.render_quality: RenderQuality = render_quality
