@@ -39,20 +39,26 @@ def choose_gl() -> str:
     return os.environ.get("MUJOCO_GL", "")
 
 
+def gl_fix() -> str:
+    """The command that brings the libraries of the chosen backend."""
+    gl = os.environ.get("MUJOCO_GL", "")
+    fix = _APT.get(gl, _APT["osmesa"] + " && export MUJOCO_GL=osmesa")
+    platform = os.environ.get("PYOPENGL_PLATFORM", gl)
+    if gl and platform != gl:
+        fix = f"unset PYOPENGL_PLATFORM (it is {platform!r}); " + fix
+    return fix
+
+
 def gl_error(cause: BaseException) -> SimulatorError:
     """What to say when no image can be drawn on this machine."""
     gl = os.environ.get("MUJOCO_GL", "")
-    fix = _APT.get(gl, _APT["osmesa"] + " && export MUJOCO_GL=osmesa")
     try:
         reason = f"{type(cause).__name__}: {cause}"
     except Exception:  # PyOpenGL's EGLError cannot be printed when EGL itself is missing
         reason = type(cause).__name__
-    platform = os.environ.get("PYOPENGL_PLATFORM", gl)
-    if gl and platform != gl:
-        fix = f"unset PYOPENGL_PLATFORM (it is {platform!r}); " + fix
     return SimulatorError(
         f"MuJoCo cannot draw images with MUJOCO_GL={gl!r} ({reason}). "
-        f"It needs the OpenGL libraries: {fix}"
+        f"It needs the OpenGL libraries: {gl_fix()}"
     )
 
 
