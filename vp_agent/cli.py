@@ -47,6 +47,12 @@ def _doctor() -> tuple[type[Any], Callable[[Any], object]]:
     return DoctorSettings, doctor
 
 
+def _install() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.install import InstallSettings, install
+
+    return InstallSettings, install
+
+
 def _collect() -> tuple[type[Any], Callable[[Any], object]]:
     from vp_agent.train.collect import CollectSettings, collect
 
@@ -100,6 +106,7 @@ VERBS = {
     "demo": ("fly the packaged agent and write a report", _demo),
     "envs": ("list the environments, and what is missing for those that cannot run", _envs),
     "doctor": ("check this machine: rendering, simulators, decoding, GPU, disk", _doctor),
+    "install": ("make a virtual environment with a simulator", _install),
     "collect": ("record scripted demonstrations as a LeRobot dataset", _collect),
     "train": ("train the video stage or the action stage", _train),
     "eval": ("fly an agent for many episodes and count its successes", _eval),
