@@ -47,8 +47,8 @@ class Task:
     without_layouts: tuple[int, ...] = field(default=(), kw_only=True)
 
 
-_SINGLE = {"fixture_1_0": "MICROWAVE", "or_cabinet_1_0": True}
-_DOUBLE = {"fixture_1_0": "CABINET_DOUBLE_DOOR"}
+_SINGLE: Any = {"fixture_1_0": "MICROWAVE", "or_cabinet_1_0": True}
+_DOUBLE: Any = {"fixture_1_0": "CABINET_DOUBLE_DOOR"}
 
 TASKS: Mapping[str, Task] = {
     task.name: task
