@@ -35,6 +35,7 @@ class ArmEnv(gym.Env):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+    draws_sites = False  # whether the family's pictures show MuJoCo's sites
 
     def __init__(
         self,
@@ -134,7 +135,12 @@ class ArmEnv(gym.Env):
             self._start(world_seed, options or {})
         if self.views:
             model = self.sim_env.sim.model._model
-            self._cameras = Cameras(model, resolution=self.resolution, quality=self.render_quality)
+            self._cameras = Cameras(
+                model,
+                resolution=self.resolution,
+                quality=self.render_quality,
+                sites=self.draws_sites,
+            )
         self._steps = 0
         return self._observation(), self._info()
 

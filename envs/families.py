@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vp_agent.envs.robocasa_tasks import TASKS as ROBOCASA_TASKS
+
 # task -> horizon in steps of 1/20 s, about three times what a demonstration needs
 ROBOSUITE_HORIZONS = {
     "Lift": 200,
@@ -46,6 +48,12 @@ def _robosuite_missing() -> Missing | None:
     return Missing("robosuite is not installed", "pip install 'vp-agent[robosuite]'")
 
 
+def _robocasa_missing() -> Missing | None:
+    from vp_agent.envs.robocasa_install import missing  # which imports this module
+
+    return missing()
+
+
 FAMILIES = (
     Family(
         name="robosuite",
@@ -55,5 +63,11 @@ FAMILIES = (
             for task, horizon in ROBOSUITE_HORIZONS.items()
         },
         missing=_robosuite_missing,
+    ),
+    Family(
+        name="robocasa",
+        entry_point="vp_agent.envs.robocasa_env:RoboCasaEnv",
+        environments={f"RoboCasa-{task}-v0": {"task": task} for task in ROBOCASA_TASKS},
+        missing=_robocasa_missing,
     ),
 )
