@@ -34,6 +34,7 @@ class ArmEnv(gym.Env):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+    _draws_sites = False  # markers in robosuite, part of the scene in LIBERO
 
     def __init__(
         self,
@@ -136,7 +137,12 @@ class ArmEnv(gym.Env):
             self._start(world_seed, options or {})
         if self.views:
             model = self.sim_env.sim.model._model
-            self._cameras = Cameras(model, resolution=self.resolution, quality=self.render_quality)
+            self._cameras = Cameras(
+                model,
+                resolution=self.resolution,
+                quality=self.render_quality,
+                sites=self._draws_sites,
+            )
         self._steps = 0
         return self._observation(), self._info()
 

@@ -43,6 +43,8 @@ class LiberoEnv(ArmEnv):
         transform: how LIBERO's images are turned; an agent has to see what it was trained on.
     """
 
+    _draws_sites = True  # a burner that is on glows by a site
+
     def __init__(
         self,
         *,

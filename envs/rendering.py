@@ -59,7 +59,14 @@ def gl_error(cause: BaseException) -> SimulatorError:
 class Cameras:
     """Draws the cameras of one MuJoCo model as upright RGB images."""
 
-    def __init__(self, model: Any, *, resolution: tuple[int, int], quality: RenderQuality) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        resolution: tuple[int, int],
+        quality: RenderQuality,
+        sites: bool = False,
+    ) -> None:
         self._mujoco: Any = importlib.import_module("mujoco")  # its C names have no stubs
         mujoco = self._mujoco
         self._model = model
@@ -92,7 +99,8 @@ class Cameras:
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 0
         self._option.geomgroup[_VISUAL_GROUP] = 1
-        self._option.sitegroup[:] = 0
+        if not sites:
+            self._option.sitegroup[:] = 0
         self._pixels = np.empty((height, width, 3), np.uint8)
 
     def draw(self, data: Any, cameras: Iterable[str]) -> list[np.ndarray]:
