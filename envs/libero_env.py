@@ -1,5 +1,6 @@
 """LIBERO's 130 tasks as Gymnasium environments with LeRobot's observation words."""
 
+import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -138,7 +139,7 @@ class LiberoEnv(ArmEnv):
             sim_env.step(_REST)
 
     def _reset_placement(self) -> None:
-        errors: Any = __import__("robosuite.utils.errors", fromlist=["RandomizationError"])
+        errors: Any = importlib.import_module("robosuite.utils.errors")
         for _ in range(_PLACEMENT_TRIES):
             # LIBERO adds to this list at every reset: a longer one draws more random numbers, and
             # the same seed would give another scene
