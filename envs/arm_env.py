@@ -35,7 +35,7 @@ class ArmEnv(gym.Env):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
-    draws_sites = False  # whether the family's pictures show MuJoCo's sites
+    draws_sites = False  # markers in robosuite; in other families part of the scene
 
     def __init__(
         self,

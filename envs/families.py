@@ -16,6 +16,12 @@ ROBOSUITE_HORIZONS = {
     "PickPlaceCan": 400,
 }
 
+# suite -> number of tasks; which they are is in LIBERO's files
+_LIBERO_SUITES = {"spatial": 10, "object": 10, "goal": 10, "10": 10, "90": 90}
+LIBERO_TASKS = tuple(
+    f"{suite}-{n}" for suite, count in _LIBERO_SUITES.items() for n in range(count)
+)
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -54,6 +60,12 @@ def _robocasa_missing() -> Missing | None:
     return missing()
 
 
+def _libero_missing() -> Missing | None:
+    from vp_agent.envs.libero_install import missing  # which imports this module
+
+    return missing()
+
+
 FAMILIES = (
     Family(
         name="robosuite",
@@ -69,5 +81,11 @@ FAMILIES = (
         entry_point="vp_agent.envs.robocasa_env:RoboCasaEnv",
         environments={f"RoboCasa-{task}-v0": {"task": task} for task in ROBOCASA_TASKS},
         missing=_robocasa_missing,
+    ),
+    Family(
+        name="libero",
+        entry_point="vp_agent.envs.libero_env:LiberoEnv",
+        environments={f"LIBERO-{task}-v0": {"task": task} for task in LIBERO_TASKS},
+        missing=_libero_missing,
     ),
 )
