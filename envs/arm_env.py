@@ -31,6 +31,7 @@ class ArmEnv(gym.Env):
 
     Attributes:
         views: view -> name of the simulator's camera.
+        transform: how its images are turned; "flip_v" is upright.
         sim_env: the simulator's own environment; made when it is first asked for.
     """
 
@@ -65,6 +66,7 @@ class ArmEnv(gym.Env):
         self.render_quality: RenderQuality = render_quality
         self.terminate_on_success = terminate_on_success
         self.render_mode = render_mode
+        self.transform = "flip_v"
         self._packages, self._versions = tuple(packages), dict[str, str]()
         self._sim_env: Any = None
         self._cameras: Cameras | None = None

@@ -107,6 +107,8 @@ class VideoPolicyConfig:
         condition_encoder: the condition images have an encoder of their own, not the VAE's.
         action_stats: None until the action stage has seen a dataset.
         render_quality: how the simulator drew the training images.
+        image_transform: how they were turned: "flip_v" upright, "raw" and "rot180" as LIBERO's
+            demonstrations and LeRobot's processor have them (`LiberoEnv`).
         training: what trained it, stage by stage.
         origin: the weights this agent began with and their licence; empty if trained from scratch.
     """
@@ -133,6 +135,7 @@ class VideoPolicyConfig:
     action_stats: ActionStats | None = None
     clip_actions: bool = True  # to the training range (the published code does not)
     render_quality: Literal["full", "fast"] = "full"
+    image_transform: Literal["flip_v", "raw", "rot180"] = "flip_v"
     training: tuple[str, ...] = ()
     origin: str = ""
 
