@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import logging
+import runpy
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from vp_agent.envs.rendering import choose_gl, gl_error
-from vp_agent.envs.robocasa_install import DOCS, RELEASES, Install
+from vp_agent.envs.robocasa_install import DOCS, DOWNLOAD, RELEASES, Install, find
 from vp_agent.errors import SimulatorError
 
 
@@ -36,6 +37,15 @@ def load(install: Install, *, relax_version_checks: bool) -> Any:
     if install.is_1_0:
         _prepare_1_0()
     return robosuite
+
+
+def download_assets() -> None:
+    """Runs RoboCasa's own download script, also where RoboCasa's version checks would stop it."""
+    install = find()
+    if install is None:
+        raise SimulatorError(f"RoboCasa is not installed; see {DOCS}")
+    load(install, relax_version_checks=True)
+    runpy.run_module(DOWNLOAD, run_name="__main__")
 
 
 def _prepare_1_0() -> None:
@@ -78,3 +88,7 @@ def _pinned_versions(install: Install) -> Iterator[None]:
     finally:
         for name, module in modules.items():
             module.__version__ = true[name]
+
+
+if __name__ == "__main__":
+    download_assets()

@@ -12,6 +12,7 @@ from vp_agent.errors import SimulatorError
 
 STANDIN_MANIFEST = "STANDIN_MANIFEST.txt"  # written by a generator of placeholder assets
 DOCS = "docs/robocasa.md"
+DOWNLOAD = "robocasa.scripts.download_kitchen_assets"  # RoboCasa's own script
 _CLONE = (
     "git clone --branch v0.2 https://github.com/robocasa/robocasa && "
     "pip install --no-deps -e robocasa"
@@ -126,7 +127,7 @@ def missing(
     return (
         _wrong_robosuite(install, release)
         or (None if relax_version_checks else _broken_pin(install, release))
-        or _missing_assets(install, release, generative_textures)
+        or _missing_assets(install, release, generative_textures, relax_version_checks)
         or _read_only(install)
     )
 
@@ -179,7 +180,9 @@ def _broken_pin(install: Install, release: _Release) -> Missing | None:
     return None
 
 
-def _missing_assets(install: Install, release: _Release, generative: bool) -> Missing | None:
+def _missing_assets(
+    install: Install, release: _Release, generative: bool, relaxed: bool
+) -> Missing | None:
     extra = (_TEXTURES_1_0 if install.is_1_0 else _TEXTURES_0_2,) if generative else ()
     lacking = [
         pack
@@ -188,7 +191,8 @@ def _missing_assets(install: Install, release: _Release, generative: bool) -> Mi
     ]
     if not lacking:
         return None
-    download = "python -m robocasa.scripts.download_kitchen_assets"
+    # RoboCasa's script imports RoboCasa, with its version checks; ours calls it without them
+    download = f"python -m {'vp_agent.envs.robocasa_import' if relaxed else DOWNLOAD}"
     if release.typed_download:
         download += f" --type {' '.join(pack.name for pack in lacking)}"
     packs = ", ".join(f"{pack.name} (in {install.assets / pack.folder})" for pack in lacking)

@@ -137,6 +137,11 @@ def install(
     fixtures.mkdir(parents=True)
     (package / "__init__.py").write_text(f'{asserts}\n__version__ = "{robocasa}"\n')
     (package / "models/__init__.py").touch()
+    (package / "scripts").mkdir()
+    (package / "scripts/__init__.py").touch()
+    (package / "scripts/download_kitchen_assets.py").write_text(
+        "if __name__ == '__main__':\n    print('downloading')\n"
+    )
     (fixtures / "counter.py").touch()
     (fixtures / "__init__.py").write_text(
         "import enum\n"
@@ -149,7 +154,7 @@ def install(
     for file in PACKS.get(robocasa, ()):
         (assets / file).parent.mkdir(parents=True)
         (assets / file).touch()
-    for name in ("", ".models", ".models.fixtures", ".models.fixtures.counter"):
+    for name in ("", ".scripts", ".models", ".models.fixtures", ".models.fixtures.counter"):
         monkeypatch.setitem(sys.modules, f"robocasa{name}", ModuleType("robocasa"))
         del sys.modules[f"robocasa{name}"]  # and again, whatever was imported, after the test
     monkeypatch.syspath_prepend(str(folder))

@@ -1,6 +1,7 @@
 """Images are upright, in the right place, and never another context's memory."""
 
 import gc
+import importlib
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import vp_agent  # noqa: F401
+from vp_agent.envs.rendering import Cameras
 
 # not importorskip: robosuite must not be imported before MUJOCO_GL is chosen
 pytestmark = pytest.mark.skipif(find_spec("robosuite") is None, reason="needs the extra")
@@ -131,6 +133,7 @@ def test_render_shows_all_views_side_by_side():
 
 _ROBOSUITES_OWN = """
 import gc
+import importlib
 import subprocess
 import sys
 from vp_agent.envs.rendering import choose_gl
@@ -166,3 +169,18 @@ def test_a_program_that_forgets_to_close_ends_quietly():
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
+
+
+def test_sites_are_drawn_only_where_a_family_asks_for_them():
+    mujoco: Any = importlib.import_module("mujoco")
+    model = mujoco.MjModel.from_xml_string(
+        """<mujoco><worldbody><light pos="0 0 3"/><camera name="above" pos="0 0 1"/>
+        <site name="water" type="box" size=".2 .2 .01" rgba="1 0 0 1"/></worldbody></mujoco>"""
+    )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    for sites in (False, True):
+        cameras = Cameras(model, resolution=(16, 16), quality="full", sites=sites)
+        (image,) = cameras.draw(data, ["above"])
+        assert bool(image[8, 8, 0] > 50) is sites
+        cameras.close()

@@ -161,7 +161,7 @@ def test_the_split_is_translated(either, split, modern):
     assert env.unwrapped.sim_env.arguments["obj_instance_split"] == expected
 
 
-def test_the_horizon_is_the_papers_or_the_registrys_or_a_number(either):
+def test_the_horizon_is_the_papers_or_robocasas_own_or_a_number(either):
     assert make().unwrapped.horizon == 992
     assert make(horizon="registry").unwrapped.horizon == (700 if either == "0.2.0" else 600)
     env = make(horizon=2)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import vp_agent  # noqa: F401  (registers the ids)
-from vp_agent.envs import robocasa_install
+from vp_agent.envs import robocasa_import, robocasa_install
 from vp_agent.envs.families import FAMILIES
 from vp_agent.errors import SimulatorError
 
@@ -135,6 +135,16 @@ def test_a_missing_asset_pack_is_named_with_its_folder_and_command(
     what, fix = missing()
     assert f"{pack} (in {assets / folder}" in what
     assert fix.endswith(command)
+
+
+def test_with_relaxed_checks_robocasas_download_script_is_run_past_its_asserts(install, capsys):
+    asserts = "import numpy\nassert numpy.__version__ == '1.23.5'"
+    assets = install(packages={"numpy": "9.9.9"}, asserts=asserts)
+    shutil.rmtree(assets / "textures")
+    _, fix = missing(relax_version_checks=True)
+    assert fix == "python -m vp_agent.envs.robocasa_import"
+    robocasa_import.download_assets()
+    assert capsys.readouterr().out == "downloading\n"
 
 
 def test_generated_textures_are_asked_for_only_when_wanted(install):

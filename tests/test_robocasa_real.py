@@ -110,6 +110,16 @@ def test_the_hand_moves_as_told_and_the_base_stands_still(env):
     assert np.abs(after["agent_pos"][14:]).sum() > np.abs(before["agent_pos"][14:]).sum()
 
 
+def test_turning_the_handle_ends_the_episode_with_success_and_stops_the_water(env):
+    env.reset(seed=7)
+    kitchen = env.unwrapped.sim_env
+    kitchen.sink.set_handle_state(env=kitchen, rng=kitchen.rng, mode="off")
+    _, reward, terminated, truncated, info = env.step(np.zeros(7, np.float32))
+    assert (reward, terminated, truncated, info["is_success"]) == (1.0, True, False, True)
+    water = kitchen.sim.model.site_name2id(f"{kitchen.sink.naming_prefix}water")
+    assert kitchen.sim.model.site_rgba[water][3] == 0
+
+
 def test_the_first_load_warns_only_on_1_0():
     install = robocasa_install.find()
     assert install is not None
