@@ -1,0 +1,134 @@
+"""Toy environments that do what simulators do to their process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from vp_agent.errors import ActionError, UnknownNameError
+
+WORDS = "put the cube on the plate"
+
+
+class Noise(gym.Env):
+    """Images and numbers that follow from the seed and the actions; misbehaves on request.
+
+    `trouble` is a method's name; it is called in step `at`.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+    control_hz = 20
+    render_quality = "full"
+
+    def __init__(
+        self,
+        *,
+        views: tuple[str, ...] = ("right", "left"),
+        resolution: tuple[int, int] = (16, 24),
+        horizon: int = 6,
+        trouble: str = "",
+        at: int = 3,
+        render_mode: str | None = None,
+    ) -> None:
+        self.views, self.resolution, self.horizon = views, resolution, horizon
+        self.trouble, self.at, self.render_mode = trouble, at, render_mode
+        self.instruction = ""
+        self.drawn = 0
+        image = gym.spaces.Box(0, 255, (*resolution, 3), np.uint8)
+        pixels = [(view, image) for view in views]
+        self.observation_space = gym.spaces.Dict(
+            {
+                "pixels": gym.spaces.Dict(pixels),
+                "agent_pos": gym.spaces.Box(-np.inf, np.inf, (3,), np.float32),
+                "task": gym.spaces.Text(60, charset="abcdefghijklmnopqrstuvwxyz 0123456789"),
+            }
+        )
+        self.action_space = gym.spaces.Box(-1.0, np.arange(1, 8, dtype=np.float32))
+        if self.at < 0:
+            getattr(self, self.trouble)()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._episode = int(self.np_random.integers(100)) if seed is None else seed
+        self._state = np.random.default_rng(self._episode).normal(size=3)
+        self.instruction = f"{WORDS} {self._episode}"
+        self._steps = 0
+        print("a simulator that prints to stdout")
+        return self._observation(), {"is_success": False, "seed": self._episode}
+
+    def step(self, action: np.ndarray) -> Any:
+        self._steps += 1
+        if self._steps == self.at and self.trouble:
+            getattr(self, self.trouble)()
+        self._state += np.asarray(action, np.float64)[:3]
+        info = {"is_success": False, "seed": self._episode, "state": self._state.copy(), "n": (1,)}
+        return self._observation(), 0.1, False, self._steps >= self.horizon, info
+
+    def render(self) -> Any:
+        return np.full((2, 2, 3), self._steps, np.uint8)
+
+    def _observation(self) -> Any:
+        rng = np.random.default_rng(np.abs(self._state * 1e6).astype(np.uint64))
+        shape = (*self.resolution, 3)
+        return {
+            "pixels": {view: rng.integers(0, 256, shape, np.uint8) for view in self.views},
+            "agent_pos": self._state.astype(np.float32),
+            "task": self.instruction,
+        }
+
+    # troubles
+
+    def segfault(self) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def killed(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def stopped(self) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def leave(self) -> None:
+        print("no licence found", file=sys.stderr)
+        sys.exit(3)
+
+    def hang(self) -> None:
+        time.sleep(600)
+
+    def orphan(self) -> None:
+        """Its own subprocess holds every descriptor it can when it dies."""
+        if os.fork() == 0:
+            time.sleep(600)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def shout(self) -> None:
+        """Writes to the descriptors of stdout and stderr what looks like anything."""
+        for descriptor in (1, 2):
+            os.write(descriptor, b"\x00vpaw\xff" * 20_000)
+
+    def refuse(self) -> None:
+        raise ActionError("the arm does not bend like this")
+
+    def unknown(self) -> None:
+        raise UnknownNameError("no task 'Lfit'; did you mean 'Lift'?")
+
+    def odd(self) -> None:
+        raise subprocess.TimeoutExpired("cmd", 1)
+
+    def strange(self) -> None:
+        self.instruction = {1, 2}  # type: ignore[assignment]  # no message can hold a set
+
+    def no_gl(self) -> None:
+        import mujoco
+
+        from vp_agent.envs.rendering import Cameras
+
+        model = mujoco.MjModel.from_xml_string("<mujoco/>")
+        Cameras(model, resolution=(8, 8), quality="full")
+
+
+gym.register("Noise-v0", entry_point="worker_envs:Noise")
