@@ -52,33 +52,33 @@ def make_env(
 
     Without `python` and without an entry in vp-agent.toml the environment runs in this process.
     """
-    place = place_of(env_id, python=python, deadline_s=deadline_s)
+    place = place_of(env_id, python=python)
     if place is None:
+        if deadline_s is not None:
+            raise ConfigError(
+                "deadline_s is of a worker, and this environment runs in this process; "
+                "say python='self' as well"
+            )
         creator: Any = load_env_creator(_family(env_id).entry_point)
         return creator(**kwargs)
     return WorkerEnv(
-        env_id, python=place.python, env=place.env, deadline_s=place.deadline_s, kwargs=kwargs
+        env_id,
+        python=place.python,
+        env=place.env,
+        deadline_s=place.deadline_s if deadline_s is None else deadline_s,
+        kwargs=kwargs,
     )
 
 
-def place_of(
-    env_id: str, *, python: str | None = None, deadline_s: float | None = None
-) -> Place | None:
-    """The worker for an id: of the arguments, else of vp-agent.toml, else None.
+def place_of(env_id: str, *, python: str | None = None) -> Place | None:
+    """The worker for an id: of the argument, else of vp-agent.toml, else None: this process.
 
     Raises:
-        ConfigError: vp-agent.toml does not fit, or a deadline is given without a worker.
+        ConfigError: vp-agent.toml does not fit.
     """
-    family = _family(env_id)
-    place = Place(python=python) if python is not None else read_places().get(family.name)
-    if deadline_s is None:
-        return place
-    if place is None:
-        raise ConfigError(
-            "deadline_s is of a worker, and this environment runs in this process; "
-            "say python='self' as well"
-        )
-    return Place(python=place.python, env=place.env, deadline_s=deadline_s)
+    if python is not None:
+        return Place(python=python)
+    return read_places().get(_family(env_id).name)
 
 
 def read_places() -> dict[str, Place]:

@@ -23,7 +23,7 @@ HEARTBEAT_S = 1.0  # while a worker is busy
 
 _FRAME = struct.Struct("<4sIQ")  # magic, bytes of the header, bytes of the arrays
 _MAGIC = b"vpaw"
-_MAX_HEADER, _MAX_ARRAYS = 1 << 26, 1 << 31
+_MAX_HEADER, _MAX_ARRAYS = 1 << 24, 1 << 28
 _ALIGNMENT = 16
 _NUMERIC = "biufc"  # kinds of dtype; "O" would turn bytes into pointers
 

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,9 @@ def make_vector_env(
     **kwargs: Any,
 ) -> "WorkerVectorEnv":
     """What `gym.make_vec(id, num_envs=n)` gives: always workers, if need be of this interpreter."""
-    place = place_of(env_id, python=python, deadline_s=deadline_s) or Place()
+    place = place_of(env_id, python=python) or Place()
+    if deadline_s is not None:
+        place = replace(place, deadline_s=deadline_s)
     return WorkerVectorEnv(
         env_id, num_envs=num_envs, place=place, autoreset_mode=autoreset_mode, kwargs=kwargs
     )

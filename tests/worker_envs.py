@@ -1,5 +1,6 @@
 """Toy environments that do what simulators do to their process."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -10,15 +11,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from vp_agent.envs.rendering import Cameras
 from vp_agent.errors import ActionError, UnknownNameError
 
 WORDS = "put the cube on the plate"
 
 
 class Noise(gym.Env):
-    """Images and numbers that follow from the seed and the actions; misbehaves on request.
+    """Images and numbers that follow from the seed and the actions, for 3 to 6 steps.
 
-    `trouble` is a method's name; it is called in step `at`.
+    `reset(options={"trouble": name})` makes the second step call that method; the argument
+    `trouble` makes the constructor call it.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
@@ -32,13 +35,11 @@ class Noise(gym.Env):
         resolution: tuple[int, int] = (16, 24),
         horizon: int = 6,
         trouble: str = "",
-        at: int = 3,
         render_mode: str | None = None,
     ) -> None:
         self.views, self.resolution, self.horizon = views, resolution, horizon
-        self.trouble, self.at, self.render_mode = trouble, at, render_mode
+        self.render_mode = render_mode
         self.instruction = ""
-        self.drawn = 0
         image = gym.spaces.Box(0, 255, (*resolution, 3), np.uint8)
         pixels = [(view, image) for view in views]
         self.observation_space = gym.spaces.Dict(
@@ -49,25 +50,26 @@ class Noise(gym.Env):
             }
         )
         self.action_space = gym.spaces.Box(-1.0, np.arange(1, 8, dtype=np.float32))
-        if self.at < 0:
-            getattr(self, self.trouble)()
+        if trouble:
+            getattr(self, trouble)()
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self._episode = int(self.np_random.integers(100)) if seed is None else seed
         self._state = np.random.default_rng(self._episode).normal(size=3)
         self.instruction = f"{WORDS} {self._episode}"
-        self._steps = 0
+        self._steps, self._trouble = 0, (options or {}).get("trouble", "")
         print("a simulator that prints to stdout")
         return self._observation(), {"is_success": False, "seed": self._episode}
 
     def step(self, action: np.ndarray) -> Any:
         self._steps += 1
-        if self._steps == self.at and self.trouble:
-            getattr(self, self.trouble)()
+        if self._steps == 2 and self._trouble:
+            getattr(self, self._trouble)()
         self._state += np.asarray(action, np.float64)[:3]
-        info = {"is_success": False, "seed": self._episode, "state": self._state.copy(), "n": (1,)}
-        return self._observation(), 0.1, False, self._steps >= self.horizon, info
+        success, late = self._steps > 2 + self._episode % 4, self._steps >= self.horizon
+        info = {"is_success": success, "seed": self._episode, "state": self._state.copy()}
+        return self._observation(), 0.1, success, late and not success, info
 
     def render(self) -> Any:
         return np.full((2, 2, 3), self._steps, np.uint8)
@@ -108,7 +110,7 @@ class Noise(gym.Env):
     def shout(self) -> None:
         """Writes to the descriptors of stdout and stderr what looks like anything."""
         for descriptor in (1, 2):
-            os.write(descriptor, b"\x00vpaw\xff" * 20_000)
+            os.write(descriptor, b"vpaw\x00\xff" * 20_000)
 
     def refuse(self) -> None:
         raise ActionError("the arm does not bend like this")
@@ -117,16 +119,13 @@ class Noise(gym.Env):
         raise UnknownNameError("no task 'Lfit'; did you mean 'Lift'?")
 
     def odd(self) -> None:
-        raise subprocess.TimeoutExpired("cmd", 1)
+        raise subprocess.TimeoutExpired("licence-check", 1)
 
     def strange(self) -> None:
         self.instruction = {1, 2}  # type: ignore[assignment]  # no message can hold a set
 
     def no_gl(self) -> None:
-        import mujoco
-
-        from vp_agent.envs.rendering import Cameras
-
+        mujoco: Any = importlib.import_module("mujoco")
         model = mujoco.MjModel.from_xml_string("<mujoco/>")
         Cameras(model, resolution=(8, 8), quality="full")
 
