@@ -22,6 +22,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
+from vp_agent.envs.arm_env import ArmEnv
 from vp_agent.envs.families import FAMILIES, Family
 from vp_agent.envs.worker import DEADLINE_S, WorkerEnv
 from vp_agent.errors import ConfigError, MissingExtraError, UnknownNameError, closest
@@ -68,6 +69,9 @@ def make_env(
         deadline_s=place.deadline_s if deadline_s is None else deadline_s,
         kwargs=kwargs,
     )
+
+
+make_env.metadata = ArmEnv.metadata  # type: ignore[attr-defined]  # gym.make asks for render modes
 
 
 def place_of(env_id: str, *, python: str | None = None) -> Place | None:

@@ -21,7 +21,14 @@ import gymnasium as gym
 
 from vp_agent import errors
 from vp_agent.envs.worker_protocol import HEARTBEAT_S, PROTOCOL, Link
-from vp_agent.errors import SimulatorError, WorkerDied, WorkerError, WorkerRefused, WorkerTimeout
+from vp_agent.errors import (
+    MissingExtraError,
+    SimulatorError,
+    WorkerDied,
+    WorkerError,
+    WorkerRefused,
+    WorkerTimeout,
+)
 
 # Loads this very vp_agent, and only it: its folder may be a site-packages of another Python.
 _BOOTSTRAP = """
@@ -167,6 +174,9 @@ class Worker:
                 raise self._died(what) from None
             except TimeoutError:
                 raise self._timeout(deadline_s, what) from None
+            except WorkerError:  # where the next message would begin is unknown
+                self.kill()
+                raise
             self._heard = time.monotonic()
             if message is not None:  # else it was a heartbeat
                 return message
@@ -249,6 +259,8 @@ def _rebuilt(error: Mapping[str, Any], python: str) -> Exception:
     """The environment's error as the best known of its classes."""
     known = {builtins.__name__: builtins, gym.error.__name__: gym.error, errors.__name__: errors}
     name, message = error["classes"][0][1], error["message"]
+    if name == MissingExtraError.__name__ and python != sys.executable:
+        message += f" (for {python}, where this environment runs)"
     raised: Exception | None = None
     for module, cls in error["classes"]:
         if cls == "Exception":  # what follows says nothing

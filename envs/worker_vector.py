@@ -136,6 +136,26 @@ class WorkerVectorEnv(VectorEnv):
         self, actions: np.ndarray
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of every lane, with actions (N, A)."""
+        return self._stepped(actions, lambda env: env.step)
+
+    def step_chunk(
+        self, actions_NKA: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """K steps of every lane, or fewer where the episode ends; see `WorkerEnv.step_chunk`."""
+        return self._stepped(actions_NKA, lambda env: env.step_chunk)
+
+    def render(self) -> tuple[Any, ...]:
+        """What every lane's `render` gives."""
+        return tuple(env.render() for env in self.envs)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Ends every process."""
+        wait([self._threads.submit(env.close) for env in self.envs])
+        self._threads.shutdown()
+
+    def _stepped(
+        self, actions: np.ndarray, method: Callable[[WorkerEnv], Callable[[np.ndarray], Any]]
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if len(actions) != self.num_envs:
             raise ActionError(f"{self.num_envs} lanes need as many actions, not {len(actions)}")
         if self._mode is AutoresetMode.DISABLED and self._ended.any():
@@ -145,7 +165,7 @@ class WorkerVectorEnv(VectorEnv):
             )
         outcomes = self._side_by_side(
             {
-                lane: env.reset if self._ended[lane] else partial(env.step, actions[lane])
+                lane: env.reset if self._ended[lane] else partial(method(env), actions[lane])
                 for lane, env in enumerate(self.envs)
             }
         )
@@ -157,15 +177,6 @@ class WorkerVectorEnv(VectorEnv):
                 rewards[lane], terminations[lane], truncations[lane] = numbers
             infos = self._add_info(infos, info, lane)
         return self._batched(), rewards, terminations, truncations, infos
-
-    def render(self) -> tuple[Any, ...]:
-        """What every lane's `render` gives."""
-        return tuple(env.render() for env in self.envs)
-
-    def close_extras(self, **kwargs: Any) -> None:
-        """Ends every process."""
-        wait([self._threads.submit(env.close) for env in self.envs])
-        self._threads.shutdown()
 
     def _side_by_side(self, calls: Mapping[int, Callable[[], Any]]) -> dict[int, Any]:
         """Lane -> what its call returned; raises the first failure after all are done."""

@@ -16,7 +16,7 @@ from vp_agent.envs import interpreters
 from vp_agent.envs.families import Family
 from vp_agent.envs.interpreters import Place, make_env, place_of, read_places
 from vp_agent.envs.worker import WorkerEnv
-from vp_agent.errors import ConfigError, UnknownNameError, WorkerRefused
+from vp_agent.errors import ConfigError, MissingExtraError, UnknownNameError, WorkerRefused
 
 LIFT = "Robosuite-Lift-v0"
 TOY = "worker_envs:Noise-v0"
@@ -99,6 +99,7 @@ def test_an_entry_makes_workers_and_no_entry_does_not(config, monkeypatch):
     env.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("robosuite") is None, reason="needs the extra")
 def test_lift_looks_the_same_in_a_worker(config):
     def fly(**kwargs: Any) -> list[Any]:
@@ -131,3 +132,5 @@ def test_another_python_needs_numpy_and_gymnasium_and_no_vp_agent(python310, tmp
     assert same(env.reset(seed=2), here.reset(seed=2))
     assert same(env.step(np.ones(7, np.float32)), here.step(np.ones(7, np.float32)))
     env.close()
+    with pytest.raises(MissingExtraError, match=f"vp-agent.robosuite.. .for {python}, where"):
+        gym.make(LIFT, python=python)

@@ -14,6 +14,7 @@ from vp_agent.envs.families import Family
 from vp_agent.envs.interpreters import Place
 from vp_agent.envs.worker_vector import WorkerVectorEnv, make_vector_env
 from vp_agent.errors import ActionError, ConfigError, WorkerDied
+from vp_agent.wrappers.action_chunk import step_chunk
 
 LANES = 2
 ACTIONS = np.random.default_rng(0).uniform(-1, 1, (12, LANES, 7)).astype(np.float32)
@@ -90,6 +91,19 @@ def test_the_batch_is_what_the_agent_reads(envs):
     assert observation["agent_pos"].shape == (LANES, 3)
     assert observation["task"] == (f"{WORDS} 6", f"{WORDS} 7")
     assert envs.action_space.shape == (LANES, 7)
+
+
+def test_a_chunk_is_stepped_in_every_lane_to_its_end(envs):
+    alone = [Noise(), Noise()]
+    envs.reset(seed=[4, 7])  # 3 and 6 steps
+    for lane, env in enumerate(alone):
+        env.reset(seed=[4, 7][lane])
+    observation, rewards, terminations, _, infos = envs.step_chunk(ACTIONS[:5].swapaxes(0, 1))
+    for lane, env in enumerate(alone):
+        expected, reward, terminated, _, info = step_chunk(env, ACTIONS[:5, lane])
+        assert equal(row(observation, lane), expected)
+        assert (rewards[lane], terminations[lane]) == (reward, terminated)
+        assert infos["chunk_steps"][lane] == info["chunk_steps"] == [3, 5][lane]
 
 
 def test_a_crash_names_its_lane_and_the_others_go_on(envs):
