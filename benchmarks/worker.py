@@ -29,7 +29,7 @@ class Settings:
 
 
 class Still(gym.Env):
-    """Hands out the same three images: all the time a step takes is the worker's."""
+    """Hands out the same three images in every step: all the time a step takes is the worker's."""
 
     def __init__(self, *, resolution: int) -> None:
         shape = (resolution, resolution, 3)
@@ -42,9 +42,10 @@ class Still(gym.Env):
             }
         )
         self.action_space = gym.spaces.Box(-1, 1, (7,), np.float32)
-        self._image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        self._shape = shape
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._image = np.random.default_rng(seed).integers(0, 256, self._shape, np.uint8)
         return self._observation(), {"is_success": False}
 
     def step(self, action: np.ndarray) -> Any:

@@ -8,6 +8,9 @@ import socket
 import threading
 import time
 import traceback
+import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -23,11 +26,13 @@ MIRRORED = (
     "horizon",
     "instruction",
     "metadata",
+    "protocol",
     "render_mode",
     "render_quality",
     "resolution",
     "task",
     "terminate_on_success",
+    "transform",
     "views",
 )
 _LAST_RESORT_S = 10.0  # after a deadline at which nobody has killed this process
@@ -49,7 +54,8 @@ def main(descriptor: int) -> None:
         "numpy": np.__version__,
     }
     link.send({"protocol": PROTOCOL, "versions": versions})
-    desk = _Desk()
+    desk, warned = _Desk(), list[str]()
+    warnings.showwarning = partial(_note_warning, warned, warnings.showwarning)
     while True:
         try:
             request = link.receive()
@@ -60,10 +66,11 @@ def main(descriptor: int) -> None:
         faulthandler.dump_traceback_later(request["deadline_s"] + _LAST_RESORT_S, exit=True)
         busy.set()
         try:
-            answer = {"result": getattr(desk, request["call"])(**request["arguments"])}
-            link.send(answer)
+            result = getattr(desk, request["call"])(**request["arguments"])
+            link.send({"result": result, "warnings": warned})
         except Exception as error:
-            link.send({"error": _described(error)})
+            link.send({"error": _described(error), "warnings": warned})
+        warned.clear()
         busy.clear()
         faulthandler.cancel_dump_traceback_later()
         if request["call"] == "close":
@@ -115,6 +122,14 @@ def _beat(link: Link, busy: threading.Event) -> None:
             link.send(None)
         except OSError:  # the parent is gone, and the call that runs is of no use to anyone
             os._exit(1)
+
+
+def _note_warning(
+    warned: list[str], show: Callable[..., None], message: Any, category: Any, *where: Any
+) -> None:
+    if issubclass(category, UserWarning):  # the others are for the simulator's developers
+        warned.append(str(message))
+    show(message, category, *where)
 
 
 def _described(error: Exception) -> dict[str, Any]:

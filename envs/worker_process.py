@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ spec.loader.exec_module(sys.modules["vp_agent"])
 from vp_agent.envs.worker_child import main
 main(int(sys.argv[2]))
 """
-_LOG_LINES = 40
+_LOG_LINES = 20
 _CLOSE_S = 5.0  # for the environment's own close()
 _POLL_S = 0.5  # how often a silent worker is looked at
 _SILENT_S = 2.5 * HEARTBEAT_S
@@ -142,6 +143,8 @@ class Worker:
         except BaseException:  # such as Ctrl-C: the answer would be taken for that of the next call
             self.kill()
             raise
+        for warned in answer["warnings"]:
+            warnings.warn(warned, stacklevel=2)
         if "error" in answer:
             raise _rebuilt(answer["error"], self.python)
         return answer["result"]

@@ -1,11 +1,13 @@
 """Messages between a worker and what started it: a JSON header and the arrays' raw bytes.
 
 A message is a tree of dicts, lists, tuples, strings, numbers, None and numeric arrays. Nothing in
-it is code, and nothing is pickled: the other end may be another Python with another NumPy.
+it is code, and nothing is pickled: the other end may be another Python with another NumPy. A path
+arrives as a string.
 """
 
 import json
 import math
+import os
 import socket
 import struct
 import threading
@@ -122,6 +124,8 @@ def _to_json(value: Any, arrays: list[np.ndarray], where: str) -> Any:
         return {"": kind, "dtype": value.dtype.str, "shape": list(value.shape)}
     if value is None or isinstance(value, str | int | float):
         return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, list):
         return [_to_json(item, arrays, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, tuple):

@@ -206,6 +206,13 @@ def test_what_a_simulator_prints_does_not_disturb_the_messages(env):
         assert same(env.step(action), here.step(action))
 
 
+def test_a_warning_of_the_environment_is_one_here(env):
+    env.reset(seed=2, options={"trouble": "warn"})
+    env.step(STILL)
+    with pytest.warns(UserWarning, match="these assets are stand-ins"):
+        env.step(STILL)
+
+
 def test_actions_that_are_no_numbers_are_refused_here(env):
     env.reset(seed=1)
     for action in ("left", None, [[1.0], [1.0, 2.0]], {"arm": 1}):

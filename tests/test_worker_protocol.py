@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -64,6 +65,10 @@ def test_a_value_arrives_as_it_was(value):
 
 def test_not_a_number_arrives():
     assert math.isnan(deliver(float("nan")))
+
+
+def test_a_path_arrives_as_a_string():
+    assert deliver({"assets": Path("/data")}) == {"assets": "/data"}
 
 
 def test_arrays_arrive_writable_and_aligned():

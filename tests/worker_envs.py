@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -120,6 +121,9 @@ class Noise(gym.Env):
 
     def odd(self) -> None:
         raise subprocess.TimeoutExpired("licence-check", 1)
+
+    def warn(self) -> None:
+        warnings.warn("these assets are stand-ins", stacklevel=1)
 
     def strange(self) -> None:
         self.instruction = {1, 2}  # type: ignore[assignment]  # no message can hold a set
