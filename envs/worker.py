@@ -22,11 +22,19 @@ class WorkerEnv(gym.Env):
 
     It gives the same episodes as the environment in this process. After `WorkerDied` or
     `WorkerTimeout`, `reset` starts a new process; without a seed it repeats the episode that was
-    lost. What evaluation reads (`horizon`, `views`, `instruction`, ...) is copied from the child.
+    lost. The attributes of the environments of this package are copied from the child; one that
+    the environment has not, this one has not.
 
     Attributes:
         worker: the process; None after `close`.
     """
+
+    control_hz: int
+    horizon: int
+    instruction: str
+    render_quality: str
+    resolution: tuple[int, int]
+    views: dict[str, str]
 
     def __init__(
         self,
@@ -65,7 +73,7 @@ class WorkerEnv(gym.Env):
 
     @property
     def _max_episode_steps(self) -> int:
-        return self.__dict__["horizon"]  # LeRobot's evaluation asks environments for this name
+        return self.horizon  # LeRobot's evaluation asks environments for this name
 
     @property
     def sim_env(self) -> Any:

@@ -2,7 +2,6 @@
 
 import builtins
 import contextlib
-import importlib
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from typing import Any
 
 import gymnasium as gym
 
+import vp_agent
 from vp_agent import errors
 from vp_agent.envs.worker_protocol import HEARTBEAT_S, PROTOCOL, Link
 from vp_agent.errors import (
@@ -79,7 +79,7 @@ class Worker:
             )
         deadline = time.monotonic() + deadline_s
         ours, theirs = socket.socketpair()
-        package = str(Path(errors.__file__).parent)
+        package = str(Path(vp_agent.__file__).parent)
         with theirs:
             try:
                 process = subprocess.Popen(
@@ -102,17 +102,18 @@ class Worker:
         self._end = weakref.finalize(self, _kill, process, self._link, os.getpid())
         try:
             hello = self._receive(deadline, deadline_s, "start")
-            if not isinstance(hello, dict) or hello.get("protocol") != PROTOCOL:
+            protocol = hello.get("protocol") if isinstance(hello, dict) else None
+            if protocol != PROTOCOL:
                 raise WorkerError(
-                    f"it speaks protocol {hello.get('protocol')} and not {PROTOCOL}: vp_agent was "
-                    "changed while this process was running; start the command again"
+                    f"it speaks protocol {protocol} and not {PROTOCOL}: vp_agent was changed while "
+                    "this process was running; start the command again"
                 )
         except WorkerTimeout:
             raise
         except WorkerError as error:
             self.kill()
             raise WorkerRefused(
-                f"{self.python} cannot run environments of vp_agent {_version()}: {error}"
+                f"{self.python} cannot run environments of vp_agent {vp_agent.__version__}: {error}"
             ) from error
         self.versions: dict[str, str] = hello["versions"]
 
@@ -278,7 +279,3 @@ def _rebuilt(error: Mapping[str, Any], python: str) -> Exception:
         raised = SimulatorError(f"{name}: {message}")
     raised.__cause__ = WorkerError(f"in a worker of {python}:\n{error['traceback']}")
     return raised
-
-
-def _version() -> str:
-    return importlib.import_module("vp_agent").__version__

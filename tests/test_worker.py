@@ -249,17 +249,21 @@ def test_a_worker_ends_when_its_environment_is_closed_or_forgotten():
 
 
 _PARENT = f"""
-import numpy, vp_agent.envs.worker as worker
+import sys, numpy, vp_agent.envs.worker as worker
 idle, busy = (worker.WorkerEnv("worker_envs:Noise-v0", env={TESTS!r}) for _ in range(2))
-busy.reset(options={{"trouble": "hang"}})
+busy.deadline_s = 5
+busy.reset(options={{"trouble": sys.argv[1]}})
 busy.step(numpy.zeros(7))
 print(idle.worker.pid, busy.worker.pid, flush=True)
 busy.step(numpy.zeros(7))
 """
 
 
-def test_no_worker_outlives_a_killed_parent():
-    parent = subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, text=True)
+# with its lock held, the interpreter ends only some seconds after the call's deadline
+@pytest.mark.parametrize("trouble", ["hang", pytest.param("block", marks=pytest.mark.slow)])
+def test_no_worker_outlives_a_killed_parent(trouble):
+    command = [sys.executable, "-c", _PARENT, trouble]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     workers = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(workers) == 2

@@ -1,5 +1,6 @@
 """Toy environments that do what simulators do to their process."""
 
+import ctypes
 import importlib
 import os
 import signal
@@ -101,6 +102,9 @@ class Noise(gym.Env):
 
     def hang(self) -> None:
         time.sleep(600)
+
+    def block(self) -> None:
+        ctypes.PyDLL(None).sleep(600)  # unlike time.sleep it keeps the interpreter's lock
 
     def orphan(self) -> None:
         """Its own subprocess holds every descriptor it can when it dies."""
