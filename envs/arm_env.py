@@ -16,6 +16,7 @@ from gymnasium.utils import seeding
 
 from vp_agent.envs.rendering import RENDER_QUALITIES, Cameras, RenderQuality
 from vp_agent.errors import ActionError, ConfigError, UnknownNameError, closest
+from vp_agent.images import check_resolution
 
 CONTROL_HZ = 20
 ACTION_SIZE = 7  # end-effector delta (position 3, rotation vector 3), gripper
@@ -30,10 +31,12 @@ class ArmEnv(gym.Env):
 
     Attributes:
         views: view -> name of the simulator's camera.
+        transform: how its images are turned; "flip_v" is upright.
         sim_env: the simulator's own environment; made when it is first asked for.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+    draws_sites = False  # markers in robosuite; in other families part of the scene
 
     def __init__(
         self,
@@ -54,18 +57,16 @@ class ArmEnv(gym.Env):
             check_name("render_mode", render_mode, self.metadata["render_modes"])
         if not isinstance(horizon, int) or horizon <= 0:
             raise ConfigError(f"horizon must be a positive number of steps, not {horizon!r}")
-        sizes = tuple(resolution)
-        if len(sizes) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in sizes):
-            raise ConfigError(f"resolution must be (height, width), both > 0, not {resolution!r}")
         self.task = task
         self.instruction = instruction
         self.views = dict(views)
-        self.resolution = (int(sizes[0]), int(sizes[1]))
+        self.resolution = check_resolution(resolution)
         self.horizon = horizon
         self.control_hz = CONTROL_HZ
         self.render_quality: RenderQuality = render_quality
         self.terminate_on_success = terminate_on_success
         self.render_mode = render_mode
+        self.transform = "flip_v"
         self._packages, self._versions = tuple(packages), dict[str, str]()
         self._sim_env: Any = None
         self._cameras: Cameras | None = None
@@ -136,7 +137,12 @@ class ArmEnv(gym.Env):
             self._start(world_seed, options or {})
         if self.views:
             model = self.sim_env.sim.model._model
-            self._cameras = Cameras(model, resolution=self.resolution, quality=self.render_quality)
+            self._cameras = Cameras(
+                model,
+                resolution=self.resolution,
+                quality=self.render_quality,
+                sites=self.draws_sites,
+            )
         self._steps = 0
         return self._observation(), self._info()
 

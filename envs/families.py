@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vp_agent.envs.robocasa_tasks import TASKS as ROBOCASA_TASKS
+
 # task -> horizon in steps of 1/20 s, about three times what a demonstration needs
 ROBOSUITE_HORIZONS = {
     "Lift": 200,
@@ -13,6 +15,12 @@ ROBOSUITE_HORIZONS = {
     "NutAssemblySquare": 400,
     "PickPlaceCan": 400,
 }
+
+# suite -> number of tasks; which they are is in LIBERO's files
+_LIBERO_SUITES = {"spatial": 10, "object": 10, "goal": 10, "10": 10, "90": 90}
+LIBERO_TASKS = tuple(
+    f"{suite}-{n}" for suite, count in _LIBERO_SUITES.items() for n in range(count)
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,18 @@ def _robosuite_missing() -> Missing | None:
     return Missing("robosuite is not installed", "pip install 'vp-agent[robosuite]'")
 
 
+def _robocasa_missing() -> Missing | None:
+    from vp_agent.envs.robocasa_install import missing  # which imports this module
+
+    return missing()
+
+
+def _libero_missing() -> Missing | None:
+    from vp_agent.envs.libero_install import missing  # which imports this module
+
+    return missing()
+
+
 FAMILIES = (
     Family(
         name="robosuite",
@@ -55,5 +75,17 @@ FAMILIES = (
             for task, horizon in ROBOSUITE_HORIZONS.items()
         },
         missing=_robosuite_missing,
+    ),
+    Family(
+        name="robocasa",
+        entry_point="vp_agent.envs.robocasa_env:RoboCasaEnv",
+        environments={f"RoboCasa-{task}-v0": {"task": task} for task in ROBOCASA_TASKS},
+        missing=_robocasa_missing,
+    ),
+    Family(
+        name="libero",
+        entry_point="vp_agent.envs.libero_env:LiberoEnv",
+        environments={f"LIBERO-{task}-v0": {"task": task} for task in LIBERO_TASKS},
+        missing=_libero_missing,
     ),
 )

@@ -39,27 +39,48 @@ def choose_gl() -> str:
     return os.environ.get("MUJOCO_GL", "")
 
 
+def gl_fix() -> str:
+    """The command that brings the libraries of the chosen backend."""
+    gl = os.environ.get("MUJOCO_GL", "")
+    fix = _APT.get(gl, _APT["osmesa"] + " && export MUJOCO_GL=osmesa")
+    platform = os.environ.get("PYOPENGL_PLATFORM", gl)
+    if gl and platform != gl:
+        fix = f"unset PYOPENGL_PLATFORM (it is {platform!r}); " + fix
+    return fix
+
+
 def gl_error(cause: BaseException) -> SimulatorError:
     """What to say when no image can be drawn on this machine."""
     gl = os.environ.get("MUJOCO_GL", "")
-    fix = _APT.get(gl, _APT["osmesa"] + " && export MUJOCO_GL=osmesa")
     try:
         reason = f"{type(cause).__name__}: {cause}"
     except Exception:  # PyOpenGL's EGLError cannot be printed when EGL itself is missing
         reason = type(cause).__name__
-    platform = os.environ.get("PYOPENGL_PLATFORM", gl)
-    if gl and platform != gl:
-        fix = f"unset PYOPENGL_PLATFORM (it is {platform!r}); " + fix
     return SimulatorError(
         f"MuJoCo cannot draw images with MUJOCO_GL={gl!r} ({reason}). "
-        f"It needs the OpenGL libraries: {fix}"
+        f"It needs the OpenGL libraries: {gl_fix()}"
     )
 
 
 class Cameras:
     """Draws the cameras of one MuJoCo model as upright RGB images."""
 
-    def __init__(self, model: Any, *, resolution: tuple[int, int], quality: RenderQuality) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        resolution: tuple[int, int],
+        quality: RenderQuality,
+        sites: bool = False,
+    ) -> None:
+        """Takes the GL context.
+
+        Args:
+            model: a `mujoco.MjModel`.
+            resolution: (height, width) of the images.
+            quality: see `RobosuiteEnv`.
+            sites: draw sites too, those of the groups that MuJoCo shows by default.
+        """
         self._mujoco: Any = importlib.import_module("mujoco")  # its C names have no stubs
         mujoco = self._mujoco
         self._model = model
@@ -92,7 +113,8 @@ class Cameras:
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 0
         self._option.geomgroup[_VISUAL_GROUP] = 1
-        self._option.sitegroup[:] = 0
+        if not sites:
+            self._option.sitegroup[:] = 0
         self._pixels = np.empty((height, width, 3), np.uint8)
 
     def draw(self, data: Any, cameras: Iterable[str]) -> list[np.ndarray]:

@@ -65,8 +65,15 @@ class BrokenReach(Reach):
         super().__init__(fail_at=3, **kwargs)
 
 
+class MirroredReach(Reach):
+    """Its images are mirrored, and it says so."""
+
+    transform = "rot180"
+
+
 gym.register("Reach-v0", entry_point="pilots:Reach")
 gym.register("BrokenReach-v0", entry_point="pilots:BrokenReach")
+gym.register("MirroredReach-v0", entry_point="pilots:MirroredReach")
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,12 @@ import torch
 from golden_formula import manifest, weight
 from torch import Tensor
 
+from vp_agent.adapter_config import AdapterConfig, LayerConfig, TapConfig
 from vp_agent.checkpoints.keys import part_and_key
 from vp_agent.config import (
     SVD_VAE,
     ActionHeadConfig,
     ActionStats,
-    AdapterConfig,
-    LayerConfig,
-    TapConfig,
     VideoPolicyConfig,
 )
 from vp_agent.model.video_policy import VideoPolicy, blank_policy

@@ -1,12 +1,10 @@
 """The smallest Video Policy: the classes of every agent, sized for tests."""
 
+from vp_agent.adapter_config import AdapterConfig, LayerConfig, TapConfig
 from vp_agent.config import (
     ActionHeadConfig,
     ActionStats,
-    AdapterConfig,
     ConditioningConfig,
-    LayerConfig,
-    TapConfig,
     TierConfig,
     VideoPolicyConfig,
 )

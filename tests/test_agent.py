@@ -233,3 +233,9 @@ def test_a_chunk_is_the_actions_until_the_next_plan(agent):
     agent.reset(seed=4)
     assert np.array_equal(agent.act(small_observation()), singles[0])
     assert np.array_equal(agent.act(small_observation(), chunk=True), np.stack(singles[1:]))
+
+
+def test_the_environments_arguments_name_a_transform_only_where_there_is_one(agent, folder):
+    assert "transform" not in agent.env_kwargs
+    agent.model.config = agent.config.replace(image_transform="raw")
+    assert agent.env_kwargs["transform"] == "raw"

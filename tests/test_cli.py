@@ -116,14 +116,6 @@ def test_envs_lists_our_environments_and_no_others(capsys: pytest.CaptureFixture
     assert "CartPole" not in shown
 
 
-def test_an_environment_that_cannot_run_shows_the_command_that_fixes_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "robosuite" else name)
-    shown = "\n".join(cli.environment_lines())
-    assert "needs robosuite: pip install 'vp-agent[robosuite]'" in shown
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -64,6 +64,11 @@ def test_an_evaluation_leaves_a_line_per_seed_results_and_films(settings: EvalSe
     assert films == ["seed-00007.mp4"]
 
 
+def test_images_that_are_turned_another_way_are_refused(settings: EvalSettings) -> None:
+    with pytest.raises(ConfigError, match=r"turns its images 'rot180'.*trained on 'flip_v'"):
+        evaluate(replace(settings, env="pilots:MirroredReach-v0"))
+
+
 def test_the_same_evaluation_twice_gives_the_same_lines(settings: EvalSettings) -> None:
     other = replace(settings, out=settings.out.with_name("other"))
     evaluate(settings)

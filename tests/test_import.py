@@ -41,7 +41,16 @@ import vp_agent
 def test_import_loads_no_torch_no_lerobot_and_no_simulator(tmp_path: Path) -> None:
     code = "import sys, vp_agent; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = set(_run(sys.executable, code, tmp_path).split())
-    heavy = {"torch", "diffusers", "transformers", "lerobot", "robosuite", "mujoco", "matplotlib"}
+    heavy = {
+        "torch",
+        "diffusers",
+        "transformers",
+        "lerobot",
+        "robosuite",
+        "mujoco",
+        "libero",
+        "matplotlib",
+    }
     assert not loaded & heavy
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from small import SMALL, small_model
 
-from vp_agent.config import AdapterConfig, VideoPolicyConfig
+from vp_agent.adapter_config import AdapterConfig
+from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import AgentFolderError
 from vp_agent.folder import load_agent, save_agent
 from vp_agent.model.adapter import output_width

@@ -288,6 +288,16 @@ def test_a_dataset_that_does_not_fit_is_refused(root, changes, words):
         Demonstrations(root, SMALL.replace(**changes))
 
 
+@pytest.mark.parametrize("note", [{"render_quality": "full"}, {"transform": "rot180"}])
+def test_a_dataset_whose_images_look_otherwise_is_refused(root, tmp_path, note):
+    import shutil
+
+    copy = shutil.copytree(root, tmp_path / "copy")
+    (copy / "meta/vp_agent.json").write_text(json.dumps({"env_kwargs": note}))
+    with pytest.raises(DatasetError, match=f"recorded with {next(iter(note))}="):
+        Demonstrations(copy, SMALL)
+
+
 def test_no_dataset_names_the_command_that_makes_one(tmp_path):
     with pytest.raises(DatasetError, match="vp-agent collect"):
         Demonstrations(tmp_path, SMALL)

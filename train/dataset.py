@@ -127,12 +127,16 @@ class Demonstrations:
                 f"{self.root} has {features[ACTION]['shape'][0]}-D actions, "
                 f"the policy has action_dim {config.action_dim}"
             )
-        quality = self.notes.get("env_kwargs", {}).get("render_quality", config.render_quality)
-        if quality != config.render_quality:
-            raise DatasetError(
-                f"{self.root} was rendered {quality!r}, "
-                f"the policy expects {config.render_quality!r}"
-            )
+        noted = self.notes.get("env_kwargs", {})
+        for note, wanted in (
+            ("render_quality", config.render_quality),
+            ("transform", config.image_transform),
+        ):
+            if noted.get(note, wanted) != wanted:
+                raise DatasetError(
+                    f"{self.root} was recorded with {note}={noted[note]!r}, "
+                    f"the policy expects {wanted!r}"
+                )
 
     def _check_actions(self) -> None:
         bad = np.flatnonzero(~np.isfinite(self.actions_NA).all(axis=1))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vp_agent.config import require
+from vp_agent.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)

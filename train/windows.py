@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vp_agent.config import ActionStats
-from vp_agent.errors import need
+from vp_agent.images import fit_image
 
 ActionPadding = Literal["last", "zero"]
 
@@ -43,23 +43,11 @@ def action_chunks(
 
 def fit_images(images: Tensor, resolution: tuple[int, int]) -> Tensor:
     """Images uint8 (..., C, H, W), cut in the middle to the wanted shape and resized."""
-    height, width = images.shape[-2:]
-    if (height, width) == resolution:
+    if tuple(images.shape[-2:]) == resolution:
         return images
-    cv2 = need("cv2", extra="lerobot")  # its rounding is the published pipeline's
-    wanted = resolution[1] / resolution[0]
-    if width / height > wanted:
-        cut = int(height * wanted)
-        images = images[..., (width - cut) // 2 :][..., :cut]
-    else:
-        cut = int(width / wanted)
-        images = images[..., (height - cut) // 2 :, :][..., :cut, :]
     flat = images.flatten(0, -4).movedim(-3, -1).numpy()
-    resized = [
-        cv2.resize(np.ascontiguousarray(image), resolution[::-1], interpolation=cv2.INTER_LINEAR)
-        for image in flat
-    ]
-    return torch.from_numpy(np.stack(resized)).movedim(-1, -3).unflatten(0, images.shape[:-3])
+    fitted = np.stack([fit_image(image, resolution) for image in flat])
+    return torch.from_numpy(fitted).movedim(-1, -3).unflatten(0, images.shape[:-3])
 
 
 def to_signed(frames: Tensor) -> Tensor:

@@ -123,10 +123,12 @@ class VideoPolicyAgent:
     def env_kwargs(self) -> dict[str, Any]:
         """Arguments for `gym.make` that give the images this agent was trained on."""
         config = self.config
+        turned = config.image_transform != "flip_v"  # only LIBERO's environments can
         return {
             "views": list(config.views),
             "resolution": list(config.resolution),
             "render_quality": config.render_quality,
+            **({"transform": config.image_transform} if turned else {}),
         }
 
     def reset(

@@ -18,7 +18,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vp_agent.agent import VideoPolicyAgent
-from vp_agent.config import ActionStats, VideoPolicyConfig, require
+from vp_agent.config import ActionStats, VideoPolicyConfig
+from vp_agent.errors import require
 from vp_agent.files import write_json
 from vp_agent.model.compile import compile_model
 from vp_agent.model.video_policy import VideoPolicy, blank_policy, parameter_count

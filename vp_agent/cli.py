@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,6 @@ from vp_agent.errors import UnknownNameError, VPAgentError, closest
 
 # A full disk, a quota, a read-only or forbidden folder: the user's to mend, not a bug.
 _OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG}
-
-_FAMILIES = {  # prefix of the ids -> modules they need, and how to get them
-    "Robosuite-": (("robosuite", "mujoco"), "pip install 'vp-agent[robosuite]'"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +36,21 @@ def _demo() -> tuple[type[Any], Callable[[Any], object]]:
 
 
 def _envs() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.doctor import environment_lines
+
     return EnvsSettings, lambda settings: print("\n".join(environment_lines()))
+
+
+def _doctor() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.doctor import DoctorSettings, doctor
+
+    return DoctorSettings, doctor
+
+
+def _install() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.install import InstallSettings, install
+
+    return InstallSettings, install
 
 
 def _collect() -> tuple[type[Any], Callable[[Any], object]]:
@@ -96,6 +105,8 @@ def _bench() -> tuple[type[Any], Callable[[Any], object]]:
 VERBS = {
     "demo": ("fly the packaged agent and write a report", _demo),
     "envs": ("list the environments, and what is missing for those that cannot run", _envs),
+    "doctor": ("check this machine: rendering, simulators, decoding, GPU, disk", _doctor),
+    "install": ("make a virtual environment with a simulator", _install),
     "collect": ("record scripted demonstrations as a LeRobot dataset", _collect),
     "train": ("train the video stage or the action stage", _train),
     "eval": ("fly an agent for many episodes and count its successes", _eval),
@@ -122,25 +133,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print("interrupted", file=sys.stderr)
         return 130
-
-
-def environment_lines() -> list[str]:
-    """One line per environment id of this package."""
-    import gymnasium as gym
-
-    import vp_agent  # noqa: F401 (registers the ids)
-
-    lines = []
-    for name, spec in sorted(gym.registry.items()):
-        if not str(spec.entry_point).startswith("vp_agent."):
-            continue
-        modules, fix = next(
-            (needs for prefix, needs in _FAMILIES.items() if name.startswith(prefix)), ((), "")
-        )
-        missing = [module for module in modules if find_spec(module) is None]
-        state = f"needs {' and '.join(missing)}: {fix}" if missing else "ready"
-        lines.append(f"{name:<34} {state}")
-    return lines
 
 
 def _run(arguments: list[str]) -> int:

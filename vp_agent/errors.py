@@ -65,6 +65,12 @@ class WorkerTimeout(WorkerError):
     """A worker process that did not answer within its deadline, and was killed."""
 
 
+def require(condition: bool, message: str) -> None:
+    """Raises a `ConfigError` with `message` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'X'?` if one of `known` is similar to `name`, else an empty string."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)

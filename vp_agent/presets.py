@@ -2,13 +2,11 @@
 
 from typing import Any
 
+from vp_agent.adapter_config import AdapterConfig, LayerConfig, TapConfig
 from vp_agent.config import (
     ActionHeadConfig,
-    AdapterConfig,
     ConditioningConfig,
-    LayerConfig,
     NoiseConfig,
-    TapConfig,
     TierConfig,
     VideoPolicyConfig,
 )

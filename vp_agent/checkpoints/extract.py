@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from vp_agent.checkpoints.keys import part_and_key, reshape
-from vp_agent.config import VideoPolicyConfig, require
-from vp_agent.errors import AgentFolderError, VPAgentError
+from vp_agent.config import VideoPolicyConfig
+from vp_agent.errors import AgentFolderError, VPAgentError, require
 from vp_agent.folder import misfits, refuse, weight_files, write_part
 from vp_agent.model.video_policy import blank_policy
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor
 
-from vp_agent.config import AdapterConfig
+from vp_agent.adapter_config import AdapterConfig
 from vp_agent.errors import AgentFolderError
 
 Rules = Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]

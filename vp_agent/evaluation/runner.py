@@ -170,6 +170,7 @@ class _Pilot:
                 self._env = gym.make(
                     settings.env, disable_env_checker=True, **self.agent.env_kwargs
                 )
+                _check_transform(self._env, config.image_transform)
             try:
                 return fly(
                     self.agent,
@@ -187,6 +188,15 @@ class _Pilot:
         env, self._env = self._env, None
         if env is not None:
             env.close()
+
+
+def _check_transform(env: gym.Env, wanted: str) -> None:
+    turned = getattr(env.unwrapped, "transform", wanted)
+    if turned != wanted:
+        raise ConfigError(
+            f"the environment turns its images {turned!r}, the agent was trained on {wanted!r}; "
+            f"make it with transform={wanted!r}"
+        )
 
 
 def _load_agent(settings: EvalSettings) -> Any:

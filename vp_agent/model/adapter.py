@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vp_agent.config import AdapterConfig, LayerConfig
+from vp_agent.adapter_config import AdapterConfig, LayerConfig
 
 
 class Bottleneck(nn.Module):

@@ -1,0 +1,159 @@
+"""`vp-agent envs` and `vp-agent doctor`: what runs here, and the command that mends the rest."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vp_agent.envs.families import FAMILIES
+from vp_agent.envs.rendering import choose_gl, gl_fix
+from vp_agent.errors import VPAgentError
+
+_WANTED_GB = 10  # a trained full-size agent with its optimizer does not fit into less
+_DRAW = """
+import mujoco
+model = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><light pos='0 0 3'/><geom type='sphere' size='.5' rgba='1 0 0 1'/>"
+    "<camera pos='0 -2 0' xyaxes='1 0 0 0 0 1'/></worldbody></mujoco>"
+)
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data, camera=0)
+    assert renderer.render()[16, 16, 0] > 50, "the image is black"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorSettings:
+    """Checks this machine, one line and one fix each; exit code 2 if something is missing."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `fix` is the command to type, empty if all is well."""
+
+    about: str
+    says: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{'!!' if self.fix else 'ok'}  {self.about:<12} {self.says}" + (
+            f"\n    {'':<12} fix: {self.fix}" if self.fix else ""
+        )
+
+
+class NotWell(VPAgentError, RuntimeError):
+    """The doctor found something missing."""
+
+
+def environment_lines() -> Iterator[str]:
+    """Every environment id under its simulator, with what is missing; imports no simulator."""
+    for family in FAMILIES:
+        missing = family.missing()
+        state = "ready" if missing is None else f"{missing.what}; fix: {missing.fix}"
+        yield f"{family.name} ({len(family.environments)}): {state}"
+        for name in family.environments:
+            yield f"  {name}"
+
+
+def doctor(settings: DoctorSettings) -> None:
+    """Prints what it finds.
+
+    Raises:
+        NotWell: something is missing.
+    """
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        print(finding, flush=True)
+    wrong = [finding.about for finding in findings if finding.fix]
+    if wrong:
+        raise NotWell(f"{len(wrong)} of {len(findings)} need attention: {', '.join(wrong)}")
+
+
+def examine() -> Iterator[Finding]:
+    """The findings, one after the other."""
+    yield _python()
+    yield _gl()
+    for family in FAMILIES:
+        missing = family.missing()
+        if missing is None:
+            yield Finding(family.name, f"{len(family.environments)} environments")
+        else:
+            yield Finding(family.name, missing.what, missing.fix)
+    yield _lerobot()
+    yield _gpu()
+    yield _disk()
+
+
+def _python() -> Finding:
+    found = f"{sys.version.split()[0]} ({sys.executable})"
+    if sys.version_info < (3, 12):
+        return Finding("python", f"{found}: flies agents; training needs 3.12", "make setup")
+    return Finding("python", found)
+
+
+def _gl() -> Finding:
+    if importlib.util.find_spec("mujoco") is None:
+        return Finding("rendering", "no mujoco here", "pip install 'vp-agent[robosuite]'")
+    backend = choose_gl()
+    code, said = _run(_DRAW)
+    if code == 0:
+        return Finding("rendering", f"MuJoCo draws with MUJOCO_GL={backend}")
+    return Finding("rendering", f"MuJoCo cannot draw with MUJOCO_GL={backend} ({said})", gl_fix())
+
+
+def _lerobot() -> Finding:
+    if importlib.util.find_spec("lerobot") is None:
+        what = "not installed: no training, no datasets"
+        return Finding("lerobot", what, "pip install 'vp-agent[lerobot]'  (Python >= 3.12)")
+    code, _ = _run("import torchcodec")
+    decoder = "torchcodec" if code == 0 else "PyAV (torchcodec finds no FFmpeg; that is fine)"
+    return Finding("lerobot", f"installed; videos are decoded by {decoder}")
+
+
+def _gpu() -> Finding:
+    code, said = _run(
+        "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    )
+    if code != 0:
+        return Finding("torch", f"cannot be imported ({said})", "pip install --upgrade torch")
+    if said:
+        return Finding("gpu", said)
+    if shutil.which("nvidia-smi"):
+        fix = f"{sys.executable} -m pip install --upgrade torch  (a build for this driver's CUDA)"
+        return Finding("gpu", "there is a driver, but torch sees no GPU", fix)
+    return Finding("gpu", "none: small agents fly on the CPU, full-size ones need one")
+
+
+def _disk() -> Finding:
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    while not cache.exists():
+        cache = cache.parent
+    for folder in (Path.cwd(), cache):
+        free = shutil.disk_usage(folder).free / 2**30
+        if free < _WANTED_GB:
+            return Finding("disk", f"{free:.1f} GB free in {folder}", f"free {_WANTED_GB} GB there")
+    return Finding("disk", f"more than {_WANTED_GB} GB free")
+
+
+def _run(code: str) -> tuple[int, str]:
+    """Exit status and last line of a piece of Python in a process of its own: it may crash."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=dict(os.environ),
+    )
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    return done.returncode, lines[-1] if lines else f"exit status {done.returncode}" * (
+        done.returncode != 0
+    )
