@@ -65,7 +65,7 @@ class WorkerEnv(gym.Env):
         self.env_id, self.python, self.deadline_s = env_id, python, deadline_s
         self._env, self._kwargs = dict(env or {}), dict(kwargs or {})
         self._seed: int | None = None  # of the running episode, if known
-        self._running = False
+        self._running = self._outdated = False
         self.worker: Worker | None = None
         made = self._start()
         self.action_space = space_from_message(made["action_space"])
@@ -91,6 +91,8 @@ class WorkerEnv(gym.Env):
         if self.worker is None or not self.worker.alive:
             seed = self._seed if seed is None else seed
             self._start()
+        elif self._outdated:
+            self._make()
         self._running, self._seed = False, seed
         observation, info, attributes = self._call("reset", seed=seed, options=options)
         self.__dict__.update(attributes)
@@ -111,6 +113,10 @@ class WorkerEnv(gym.Env):
         """What the environment's `render` gives, in the `render_mode` it was made with."""
         return self._call("render")
 
+    def renew(self) -> None:
+        """Has the next `reset` make the environment anew, in the same process."""
+        self._running, self._outdated = False, True
+
     def kill(self) -> None:
         """Ends the process at once, also from another thread."""
         if self.worker is not None:
@@ -126,10 +132,14 @@ class WorkerEnv(gym.Env):
     def _start(self) -> dict[str, Any]:
         self.worker = Worker(self.python, env=self._env, deadline_s=self.deadline_s)
         try:
-            made = self._call("make", env_id=self.env_id, kwargs=self._kwargs)
+            return self._make()
         except BaseException:
             self.worker.kill()
             raise
+
+    def _make(self) -> dict[str, Any]:
+        made = self._call("make", env_id=self.env_id, kwargs=self._kwargs)
+        self._outdated = False
         self.__dict__.update(made["attributes"])
         return made
 

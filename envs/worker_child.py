@@ -83,6 +83,7 @@ class _Desk:
     env: gym.Env
 
     def make(self, env_id: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+        self.close()
         # the parent has Gymnasium's checker around all of it, if it wants one
         self.env = gym.make(env_id, disable_env_checker=True, **kwargs)
         return {
@@ -105,7 +106,9 @@ class _Desk:
         return self.env.render()
 
     def close(self) -> None:
-        self.env.close()
+        if hasattr(self, "env"):
+            self.env.close()
+            del self.env
 
     def _attributes(self) -> dict[str, Any]:
         inner = self.env.unwrapped

@@ -12,7 +12,7 @@ import pytest
 from test_worker import TESTS, same
 from worker_envs import Noise
 
-from vp_agent.envs import interpreters
+from vp_agent.envs import interpreters, worker_process
 from vp_agent.envs.families import Family
 from vp_agent.envs.interpreters import Place, make_env, place_of, read_places
 from vp_agent.envs.worker import WorkerEnv
@@ -111,6 +111,21 @@ def test_lift_looks_the_same_in_a_worker(config):
         return [*seen, facts]
 
     assert same(fly(), fly(python=sys.executable))
+
+
+def test_a_program_that_is_no_interpreter_is_refused():
+    with pytest.raises(WorkerRefused, match=r"no program '/no/such/python'.*'/path/to/venv"):
+        WorkerEnv("Robosuite-Lift-v0", python="/no/such/python")
+    with pytest.raises(WorkerRefused, match=r"/bin/true cannot run .* exited with code 0"):
+        WorkerEnv("Robosuite-Lift-v0", python="/bin/true")
+    with pytest.raises(ConfigError, match="deadline_s"):
+        WorkerEnv("Robosuite-Lift-v0", deadline_s=0)
+
+
+def test_a_worker_of_another_protocol_is_refused(monkeypatch):
+    monkeypatch.setattr(worker_process, "PROTOCOL", 99)
+    with pytest.raises(WorkerRefused, match=r"speaks protocol 1 and not 99.*start the command"):
+        WorkerEnv(TOY, env=TESTS)
 
 
 def test_an_interpreter_without_gymnasium_is_told_the_command(python310):

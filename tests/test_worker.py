@@ -16,16 +16,13 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from worker_envs import WORDS, Noise
 
-from vp_agent.envs import worker_process
 from vp_agent.envs.worker import WorkerEnv
 from vp_agent.errors import (
     ActionError,
-    ConfigError,
     SimulatorError,
     UnknownNameError,
     WorkerDied,
     WorkerError,
-    WorkerRefused,
     WorkerTimeout,
 )
 from vp_agent.wrappers.action_chunk import ActionChunk
@@ -165,6 +162,20 @@ def test_after_a_crash_reset_gives_the_same_episode_in_a_new_process(env):
     assert same(env.reset(seed=8), first)
 
 
+def test_a_renewed_environment_is_a_new_one_in_the_same_process(env):
+    first, pid = env.reset(seed=8), env.worker.pid
+    env.reset(seed=1)
+    assert env.task == "reset again"
+    env.renew()
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(STILL)
+    assert same(env.reset(seed=8), first)
+    assert env.task == "reset once"
+    assert env.worker.pid == pid
+    env.reset(seed=8)
+    assert env.task == "reset again"
+
+
 @pytest.mark.parametrize(
     ("trouble", "error", "said"),
     [
@@ -272,18 +283,3 @@ def test_no_worker_outlives_a_killed_parent(trouble):
     os.kill(parent.pid, signal.SIGKILL)
     parent.communicate()
     assert all(map(gone, workers))
-
-
-def test_a_program_that_is_no_interpreter_is_refused():
-    with pytest.raises(WorkerRefused, match=r"no program '/no/such/python'.*'/path/to/venv"):
-        WorkerEnv("Robosuite-Lift-v0", python="/no/such/python")
-    with pytest.raises(WorkerRefused, match=r"/bin/true cannot run .* exited with code 0"):
-        WorkerEnv("Robosuite-Lift-v0", python="/bin/true")
-    with pytest.raises(ConfigError, match="deadline_s"):
-        WorkerEnv("Robosuite-Lift-v0", deadline_s=0)
-
-
-def test_a_worker_of_another_protocol_is_refused(monkeypatch):
-    monkeypatch.setattr(worker_process, "PROTOCOL", 99)
-    with pytest.raises(WorkerRefused, match=r"speaks protocol 1 and not 99.*start the command"):
-        make()

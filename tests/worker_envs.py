@@ -41,7 +41,7 @@ class Noise(gym.Env):
     ) -> None:
         self.views, self.resolution, self.horizon = views, resolution, horizon
         self.render_mode = render_mode
-        self.instruction = ""
+        self.instruction, self.task = "", "never reset"
         image = gym.spaces.Box(0, 255, (*resolution, 3), np.uint8)
         pixels = [(view, image) for view in views]
         self.observation_space = gym.spaces.Dict(
@@ -60,6 +60,7 @@ class Noise(gym.Env):
         self._episode = int(self.np_random.integers(100)) if seed is None else seed
         self._state = np.random.default_rng(self._episode).normal(size=3)
         self.instruction = f"{WORDS} {self._episode}"
+        self.task = "reset again" if self.task == "reset once" else "reset once"
         self._steps, self._trouble = 0, (options or {}).get("trouble", "")
         print("a simulator that prints to stdout")
         return self._observation(), {"is_success": False, "seed": self._episode}
