@@ -15,4 +15,9 @@ def register() -> None:
             if name not in gym.registry:
                 # The environment truncates itself, so the horizon is an argument and not
                 # Gymnasium's max_episode_steps, whose wrapper would not follow a changed horizon.
-                gym.register(name, entry_point=family.entry_point, kwargs=dict(kwargs))
+                gym.register(
+                    name,
+                    entry_point="vp_agent.envs.interpreters:make_env",
+                    vector_entry_point="vp_agent.envs.worker_vector:make_vector_env",
+                    kwargs={"env_id": name, **kwargs},
+                )

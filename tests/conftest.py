@@ -1,7 +1,23 @@
 """Settings every test shares."""
 
 import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
 
 # Two test processes on two cores: more threads each would only wait for one another.
 for name in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+
+@pytest.fixture(scope="session")
+def python310() -> str:
+    candidates = [shutil.which("python3.10")]
+    candidates += map(str, (Path.home() / ".pyenv/versions").glob("3.10*/bin/python3.10"))
+    for python in filter(None, candidates):
+        # pyenv leaves a python3.10 on the path that fails when 3.10 is not selected
+        if subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
+            return python
+    pytest.skip("no Python 3.10 interpreter (python3.10 on the path or under ~/.pyenv)")

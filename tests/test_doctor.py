@@ -36,6 +36,17 @@ def test_a_missing_simulator_is_named_with_the_command_that_brings_it(monkeypatc
     assert next(environment_lines()) == "robosuite (5): no robosuite; fix: pip it"
 
 
+def test_an_interpreter_of_vp_agent_toml_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "FAMILIES", FAMILIES[:1])
+    monkeypatch.setenv("VP_AGENT_CONFIG", str(tmp_path / "vp-agent.toml"))
+    for python, said in (
+        (sys.executable, f"robosuite (5): in workers of {sys.executable}"),
+        ("/no/python", "robosuite (5): vp-agent.toml names /no/python, which is not there; fix: "),
+    ):
+        (tmp_path / "vp-agent.toml").write_text(f'[robosuite]\npython = "{python}"')
+        assert next(environment_lines()).startswith(said)
+
+
 def test_listing_loads_no_simulator_and_no_torch():
     code = (
         "import sys; from vp_agent.cli import main; main(['envs']); "

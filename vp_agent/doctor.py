@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vp_agent.envs.families import FAMILIES
+from vp_agent.envs.families import FAMILIES, Family
+from vp_agent.envs.interpreters import CONFIG_NAME, read_places
 from vp_agent.envs.rendering import choose_gl, gl_fix
 from vp_agent.errors import VPAgentError
 
@@ -54,9 +55,8 @@ class NotWell(VPAgentError, RuntimeError):
 def environment_lines() -> Iterator[str]:
     """Every environment id under its simulator, with what is missing; imports no simulator."""
     for family in FAMILIES:
-        missing = family.missing()
-        state = "ready" if missing is None else f"{missing.what}; fix: {missing.fix}"
-        yield f"{family.name} ({len(family.environments)}): {state}"
+        says, fix = _state(family)
+        yield f"{family.name} ({len(family.environments)}): {says}{fix and f'; fix: {fix}'}"
         for name in family.environments:
             yield f"  {name}"
 
@@ -81,14 +81,25 @@ def examine() -> Iterator[Finding]:
     yield _python()
     yield _gl()
     for family in FAMILIES:
-        missing = family.missing()
-        if missing is None:
-            yield Finding(family.name, f"{len(family.environments)} environments")
-        else:
-            yield Finding(family.name, missing.what, missing.fix)
+        says, fix = _state(family)
+        yield Finding(
+            family.name, says if fix else f"{len(family.environments)} environments, {says}", fix
+        )
     yield _lerobot()
     yield _gpu()
     yield _disk()
+
+
+def _state(family: Family) -> tuple[str, str]:
+    """What to say of a simulator, and the command that mends it."""
+    place = read_places().get(family.name)
+    if place is None or place.python == "self":
+        missing = family.missing()
+        return ("ready", "") if missing is None else (missing.what, missing.fix)
+    if shutil.which(place.python) is None:
+        what = f"{CONFIG_NAME} names {place.python}, which is not there"
+        return what, f"write the right python under [{family.name}] in {CONFIG_NAME}"
+    return f"in workers of {place.python}", ""
 
 
 def _python() -> Finding:

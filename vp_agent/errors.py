@@ -49,6 +49,22 @@ class SimulatorError(VPAgentError, RuntimeError):
     """A simulator or its renderer that cannot run here."""
 
 
+class WorkerError(SimulatorError):
+    """A worker process, or what it was given or sent, that does not do."""
+
+
+class WorkerRefused(WorkerError):
+    """An interpreter that cannot run a worker."""
+
+
+class WorkerDied(WorkerError):
+    """A worker process that ended by itself: a crash, an exit, a kill."""
+
+
+class WorkerTimeout(WorkerError):
+    """A worker process that did not answer within its deadline, and was killed."""
+
+
 def require(condition: bool, message: str) -> None:
     """Raises a `ConfigError` with `message` unless `condition` holds."""
     if not condition:

@@ -180,8 +180,8 @@ class _Pilot:
                     recording=recording if recorded else None,
                 )
             finally:
-                if settings.fresh_env:
-                    self.close()
+                if settings.fresh_env:  # a worker does it without importing its simulator again
+                    getattr(self._env.unwrapped, "renew", self.close)()
 
     def close(self) -> None:
         """Closes the environment; the next episode makes a new one."""

@@ -1,0 +1,153 @@
+"""Where an environment runs: in this process, or in a worker, maybe of another interpreter.
+
+`vp-agent.toml`, in the current folder or one above it, or where $VP_AGENT_CONFIG says:
+
+    [robocasa]
+    python = "~/venvs/robocasa/bin/python"
+
+    [libero]
+    python = "~/venvs/libero/bin/python"
+    env = { LIBERO_CONFIG_PATH = "/data/libero" }
+    deadline_s = 600
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+
+from vp_agent.envs.arm_env import ArmEnv
+from vp_agent.envs.families import FAMILIES, Family
+from vp_agent.envs.worker import DEADLINE_S, WorkerEnv
+from vp_agent.errors import ConfigError, MissingExtraError, UnknownNameError, closest
+
+CONFIG_NAME = "vp-agent.toml"
+CONFIG_VARIABLE = "VP_AGENT_CONFIG"  # a path; empty: no file, everything in this process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The worker in which a family's environments run.
+
+    Attributes:
+        python: "self" or the path of an interpreter.
+        env: environment variables of the child.
+        deadline_s: seconds for every call.
+    """
+
+    python: str = "self"
+    env: Mapping[str, str] = field(default_factory=dict)
+    deadline_s: float = DEADLINE_S
+
+
+def make_env(
+    *, env_id: str, python: str | None = None, deadline_s: float | None = None, **kwargs: Any
+) -> gym.Env:
+    """Entry point of every registered id; `kwargs` are the environment's own.
+
+    Without `python` and without an entry in vp-agent.toml the environment runs in this process.
+    """
+    place = place_of(env_id, python=python)
+    if place is None:
+        if deadline_s is not None:
+            raise ConfigError(
+                "deadline_s is of a worker, and this environment runs in this process; "
+                "say python='self' as well"
+            )
+        creator: Any = load_env_creator(_family(env_id).entry_point)
+        return creator(**kwargs)
+    return WorkerEnv(
+        env_id,
+        python=place.python,
+        env=place.env,
+        deadline_s=place.deadline_s if deadline_s is None else deadline_s,
+        kwargs=kwargs,
+    )
+
+
+make_env.metadata = ArmEnv.metadata  # type: ignore[attr-defined]  # gym.make asks for render modes
+
+
+def place_of(env_id: str, *, python: str | None = None) -> Place | None:
+    """The worker for an id: of the argument, else of vp-agent.toml, else None: this process.
+
+    Raises:
+        ConfigError: vp-agent.toml does not fit.
+    """
+    if python is not None:
+        return Place(python=python)
+    return read_places().get(_family(env_id).name)
+
+
+def read_places() -> dict[str, Place]:
+    """Family -> worker, of vp-agent.toml; empty if there is none."""
+    path = _config_path()
+    if path is None:
+        return {}
+    try:
+        content = _toml().loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    families = [family.name for family in FAMILIES]
+    places = {}
+    for name, entry in content.items():
+        if name not in families:
+            raise UnknownNameError(
+                f"{path}: no family {name!r}{closest(name, families)} Known: {', '.join(families)}"
+            )
+        places[name] = _place(entry, f"{path}, [{name}]", path.parent)
+    return places
+
+
+def _place(entry: Any, where: str, folder: Path) -> Place:
+    known = {"python": str, "env": dict, "deadline_s": int | float}
+    if not isinstance(entry, dict):
+        raise ConfigError(f'{where} must be a table, such as\n[robocasa]\npython = "/path/python"')
+    for key, value in entry.items():
+        if key not in known:
+            raise ConfigError(
+                f"{where}: no setting {key!r}{closest(key, known)} Known: {', '.join(known)}"
+            )
+        if not isinstance(value, known[key]) or isinstance(value, bool):
+            raise ConfigError(f"{where}: {key} = {value!r} is of the wrong type")
+    for name, value in entry.get("env", {}).items():
+        if not isinstance(value, str):
+            raise ConfigError(f'{where}: env.{name} must be a string, such as "{value}"')
+    python = entry.get("python", "self")
+    if "/" in python:  # absolute, of the home folder, or relative to the file
+        python = str(folder / Path(python).expanduser())
+    return Place(**{**entry, "python": python})
+
+
+def _config_path() -> Path | None:
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named is None:
+        here = Path.cwd()
+        candidates = [folder / CONFIG_NAME for folder in (here, *here.parents)]
+        return next((path for path in candidates if path.is_file()), None)
+    if not named:
+        return None
+    path = Path(named).expanduser().absolute()
+    if not path.is_file():
+        raise ConfigError(f"${CONFIG_VARIABLE} is {named!r}, and there is no such file")
+    return path
+
+
+def _toml() -> Any:
+    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"reading {CONFIG_NAME} on Python 3.10 needs tomli: pip install tomli"
+        ) from error
+
+
+def _family(env_id: str) -> Family:
+    return next(family for family in FAMILIES if env_id in family.environments)
