@@ -104,7 +104,7 @@ def test_equal_states_stand_in_equal_scenes():
 
 
 def test_uva_places_at_random_as_its_own_evaluation_and_sees_one_small_view():
-    env = gym.make("LIBERO-10-0-v0", protocol="uva")
+    env: Any = gym.make("LIBERO-10-0-v0", protocol="uva")
     observation, info = env.reset(seed=100_000)
     inner = env.unwrapped.sim_env
     draws = np.random.RandomState(100_000).uniform(size=2 + fake_libero.STATE_SIZE)
