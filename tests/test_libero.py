@@ -201,7 +201,7 @@ def test_a_bad_action_and_a_step_without_reset_are_refused(action):
 @pytest.mark.parametrize(
     ("kwargs", "error", "words"),
     [
-        ({"task": "objekt-3"}, UnknownNameError, "did you mean 'object-3'"),
+        ({"task": "obj-3"}, UnknownNameError, "did you mean 'object-3'"),
         ({"protocol": "state"}, UnknownNameError, "did you mean 'states'"),
         ({"transform": "flip"}, UnknownNameError, "did you mean 'flip_v'"),
         ({"views": ("agnet",)}, UnknownNameError, "did you mean 'agent'"),
