@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import vp_agent  # noqa: F401
+from vp_agent.envs.experts import expert_for
 from vp_agent.envs.families import FAMILIES
 from vp_agent.envs.libero_tasks import initial_states
 
@@ -143,3 +144,15 @@ def test_uva_starts_where_its_own_evaluation_does():
     assert np.array_equal(state(env), own.env.sim.get_state().flatten())
     ours, theirs = env.unwrapped.sim_env.sim.model, own.env.sim.model
     assert np.array_equal(ours.body_pos, theirs.body_pos)  # furniture
+
+
+def test_the_expert_reaches_a_thing_beside_a_taller_one():
+    env = make("object-1", views=())
+    env.reset(seed=1)  # a palm set square on the cream cheese would land on the tomato sauce
+    expert = expert_for("object-1")
+    expert.reset(env)
+    for _ in range(150):
+        *_, terminated, _, info = env.step(expert.act(env))
+        if terminated:
+            break
+    assert info["is_success"]
