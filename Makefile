@@ -1,10 +1,12 @@
 # One word per job. OUT=... and EPISODES=... change the demo; MUJOCO_GL=egl renders on a GPU.
-.PHONY: setup demo test check clean
+.PHONY: setup demo test test-libero check clean
 
 export MUJOCO_GL ?= osmesa
 PYTHON := .venv/bin/python
 EPISODES ?= 5
 OUT ?= outputs/demo
+# without a folder LIBERO's assets come from the Hugging Face Hub
+LIBERO_ASSETS := $(or $(VP_AGENT_LIBERO_ASSETS),$(wildcard ../shared/libero_assets))
 
 setup:
 	@scripts/setup.sh
@@ -15,6 +17,10 @@ demo: setup
 test: setup
 	$(PYTHON) -m pytest -n 2 --dist loadfile
 
+test-libero:
+	@scripts/setup.sh .venv-libero libero pytest
+	VP_AGENT_LIBERO_ASSETS=$(LIBERO_ASSETS) .venv-libero/bin/python -m pytest tests/test_libero_real.py
+
 check: setup
 	.venv/bin/ruff check .
 	.venv/bin/typos
@@ -22,5 +28,5 @@ check: setup
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow"
 
 clean:
-	rm -rf .venv build dist outputs *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-libero build dist outputs *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """Success rate and length of the scripted experts.
 
 python benchmarks/experts.py --task Lift --episodes 50 --noise 0.0
+python benchmarks/experts.py --task object-3 --episodes 20 --seed 20
 """
 
 import time
@@ -12,6 +13,7 @@ import tyro
 
 import vp_agent  # noqa: F401  (registers the environment ids)
 from vp_agent.envs.experts import expert_for
+from vp_agent.envs.families import LIBERO_TASKS
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Settings:
     """What to measure."""
 
     task: str = "Lift"
-    """Lift, Stack or Door."""
+    """Lift, Stack, Door, or object-0 to object-9 of LIBERO."""
     episodes: int = 50
     """Number of seeds, 0 and up."""
     seed: int = 0
@@ -30,7 +32,8 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Runs the episodes and prints one Markdown table row."""
-    env = gym.make(f"Robosuite-{settings.task}-v0", views=())
+    family = "LIBERO" if settings.task in LIBERO_TASKS else "Robosuite"
+    env = gym.make(f"{family}-{settings.task}-v0", views=())
     expert = expert_for(settings.task)
     lengths, failed, start = [], [], time.process_time()
     for seed in range(settings.seed, settings.seed + settings.episodes):

@@ -122,5 +122,5 @@ def initial_states(file: Path) -> np.ndarray:
     states = np.load(io.BytesIO(done.stdout), allow_pickle=False)
     if states.ndim != 2 or len(states) != STATES or states.dtype != np.float64:
         raise SimulatorError(f"{file}: expected {STATES} rows of float64, not {states.shape}")
-    states.flags.writeable = False  # the cache hands out the same array
+    states.setflags(write=False)  # the cache hands out the same array
     return states

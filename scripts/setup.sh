@@ -1,7 +1,11 @@
 #!/bin/sh
 # Makes .venv with everything the demo and the tests need. Run by `make setup`; safe to run again.
+# Another environment: setup.sh FOLDER EXTRAS [REQUIREMENT ...]
 set -eu
 cd "$(dirname "$0")/.."
+venv=${1:-.venv}
+extras=${2:-lerobot,robosuite,dev}
+[ $# -lt 2 ] || shift 2
 
 fits() { # a Python >= 3.12 that can make virtual environments (Debian's may lack ensurepip)
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1
@@ -19,8 +23,8 @@ find_python() {
 make_venv() {
     python=$(find_python)
     if [ -n "$python" ]; then
-        echo "setup: making .venv with $("$python" --version) ($python)"
-        "$python" -m venv .venv
+        echo "setup: making $venv with $("$python" --version) ($python)"
+        "$python" -m venv "$venv"
         return
     fi
     if command -v uv >/dev/null 2>&1; then
@@ -35,7 +39,7 @@ make_venv() {
         echo "    curl -LsSf https://astral.sh/uv/install.sh | sh" >&2
         exit 1
     fi
-    "$uv" venv --seed --python "$(cat .python-version)" .venv
+    "$uv" venv --seed --python "$(cat .python-version)" "$venv"
 }
 
 check_gl() {
@@ -44,7 +48,7 @@ check_gl() {
         egl) library=libEGL.so.1 packages="libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglvnd0" ;;
         *) return ;;
     esac
-    loads() { .venv/bin/python -c "import ctypes; ctypes.CDLL('$library')" >/dev/null 2>&1; }
+    loads() { "$venv/bin/python" -c "import ctypes; ctypes.CDLL('$library')" >/dev/null 2>&1; }
     if loads; then return; fi
     install="apt-get update && apt-get install -y --no-install-recommends $packages"
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -57,19 +61,19 @@ check_gl() {
     exit 1
 }
 
-if [ -e .venv ] && ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
-    echo "setup: .venv holds no working Python >= 3.12; remove it: rm -r .venv" >&2
+if [ -e "$venv" ] && ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
+    echo "setup: $venv holds no working Python >= 3.12; remove it: rm -r $venv" >&2
     exit 1
 fi
-[ -x .venv/bin/python ] || make_venv
+[ -x "$venv/bin/python" ] || make_venv
 
 # An editable install knows its folder, so a moved checkout installs again.
 stamp=$(cat pyproject.toml scripts/setup.sh | cksum)" $PWD"
-if [ "$(cat .venv/setup-stamp 2>/dev/null)" != "$stamp" ]; then
-    echo "setup: installing into .venv (a few minutes and 5 GB the first time)"
+if [ "$(cat "$venv/setup-stamp" 2>/dev/null)" != "$stamp" ]; then
+    echo "setup: installing into $venv (a few minutes and 5 GB the first time)"
     # pip, not uv: pip honours PIP_* variables and pip.conf, where a site names its own index
-    .venv/bin/python -m pip install --no-input --quiet --disable-pip-version-check \
-        --editable '.[lerobot,robosuite,dev]'
-    echo "$stamp" >.venv/setup-stamp
+    "$venv/bin/python" -m pip install --no-input --quiet --disable-pip-version-check \
+        --editable ".[$extras]" "$@"
+    echo "$stamp" >"$venv/setup-stamp"
 fi
 check_gl

@@ -104,7 +104,7 @@ def test_equal_states_stand_in_equal_scenes():
 
 
 def test_uva_places_at_random_as_its_own_evaluation_and_sees_one_small_view():
-    env = gym.make("LIBERO-10-0-v0", protocol="uva")
+    env: Any = gym.make("LIBERO-10-0-v0", protocol="uva")
     observation, info = env.reset(seed=100_000)
     inner = env.unwrapped.sim_env
     draws = np.random.RandomState(100_000).uniform(size=2 + fake_libero.STATE_SIZE)
@@ -201,7 +201,7 @@ def test_a_bad_action_and_a_step_without_reset_are_refused(action):
 @pytest.mark.parametrize(
     ("kwargs", "error", "words"),
     [
-        ({"task": "objekt-3"}, UnknownNameError, "did you mean 'object-3'"),
+        ({"task": "obj-3"}, UnknownNameError, "did you mean 'object-3'"),
         ({"protocol": "state"}, UnknownNameError, "did you mean 'states'"),
         ({"transform": "flip"}, UnknownNameError, "did you mean 'flip_v'"),
         ({"views": ("agnet",)}, UnknownNameError, "did you mean 'agent'"),

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class CollectSettings:
     """Steps recorded after success."""
     horizon: int | None = None
     """Steps in which the expert must succeed; None takes the environment's."""
+    options: dict[str, str] = field(default_factory=dict)
+    """More arguments of the environment, such as: protocol uva transform raw (LIBERO)."""
     resume: bool = False
     """Go on with a collection that was killed."""
 
@@ -90,7 +92,7 @@ class CollectSettings:
     def task(self) -> str:
         """The simulator's name of the task."""
         if self.env not in gym.registry:
-            known = [name for name in gym.registry if name.startswith("Robosuite-")]
+            known = [name for name in gym.registry if name.startswith(("Robosuite-", "LIBERO-"))]
             raise UnknownNameError(
                 f"no environment {self.env!r}{closest(self.env, known)} List: vp-agent envs"
             )
@@ -105,6 +107,7 @@ class CollectSettings:
             "resolution": list(self.resolution),
             "render_quality": self.render_quality,
             "horizon": default if self.horizon is None else self.horizon,
+            **self.options,
         }
 
     def identity(self) -> dict[str, Any]:
@@ -196,11 +199,11 @@ def _open_partial(settings: CollectSettings) -> Path:
             f"{partial} holds an unfinished collection; add --resume to go on, or remove it"
         )
     before = json.loads(record.read_text())
-    for field in sorted(identity.keys() | before.keys()):
-        if identity.get(field) != before.get(field):
+    for name in sorted(identity.keys() | before.keys()):
+        if identity.get(name) != before.get(name):
             raise ConfigError(
-                f"cannot resume {partial}: {field} was {before.get(field)!r} and is now "
-                f"{identity.get(field)!r}; use the old value or another --out"
+                f"cannot resume {partial}: {name} was {before.get(name)!r} and is now "
+                f"{identity.get(name)!r}; use the old value or another --out"
             )
     return partial
 
@@ -267,9 +270,9 @@ def _run_seed(settings: CollectSettings, partial: Path, seed: int) -> bool:
     from vp_agent.train.demonstrations import demonstrate
 
     if _worker_env is None:
-        kwargs = settings.env_kwargs
-        kwargs["horizon"] += settings.hold_steps
-        _worker_env = gym.make(settings.env, terminate_on_success=False, **kwargs)
+        _worker_env = gym.make(settings.env, terminate_on_success=False, **settings.env_kwargs)
+        simulator: Any = _worker_env.unwrapped
+        simulator.horizon += settings.hold_steps
     episode = demonstrate(
         _worker_env,
         expert_for(settings.task),

@@ -76,6 +76,7 @@ def demonstrate(
         "disturbed": disturbed,
         "half_sizes": {name: list(map(float, box.size)) for name, box in boxes.items() if box},
         "versions": info["versions"],
+        **{name: info[name] for name in ("transform", "protocol") if name in info},
     }
     arrays = {key: np.stack(values) for key, values in steps.items()}
     return arrays | {"facts": np.array(json.dumps(facts)), "task": np.array(observation["task"])}

@@ -21,11 +21,17 @@ class Expert(Protocol):
 
 
 def expert_for(task: str) -> Expert:
-    """The scripted expert of a robosuite task."""
+    """The scripted expert of a task: Lift, Stack, Door, or object-0 to object-9 of LIBERO."""
     from vp_agent.envs.experts.door import DoorExpert
+    from vp_agent.envs.experts.libero_object import LiberoObjectExpert
     from vp_agent.envs.experts.pick import LiftExpert, StackExpert
 
-    experts = {"Lift": LiftExpert, "Stack": StackExpert, "Door": DoorExpert}
+    experts: dict[str, type[Expert]] = {
+        "Lift": LiftExpert,
+        "Stack": StackExpert,
+        "Door": DoorExpert,
+        **{f"object-{index}": LiberoObjectExpert for index in range(10)},
+    }
     if task not in experts:
         raise UnknownNameError(
             f"no scripted expert for {task!r}{closest(task, experts)} Known: {', '.join(experts)}"

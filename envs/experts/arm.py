@@ -17,15 +17,20 @@ def above(point: np.ndarray, height: float) -> np.ndarray:
     return point + height * UP
 
 
+def _right(parts: Any) -> Any:
+    """What robosuite 1.5 keeps per arm and 1.4, which LIBERO uses, only once."""
+    return parts["right"] if isinstance(parts, dict) else parts
+
+
 class Arm:
-    """The Panda of a `RobosuiteEnv`, read from the simulator's state."""
+    """The Panda of a `RobosuiteEnv` or a `LiberoEnv`, read from the simulator's state."""
 
     def __init__(self, env: gym.Env) -> None:
         self.sim_env: Any = getattr(env.unwrapped, "sim_env")  # noqa: B009  (gym.Env has no such name)
         self._robot = self.sim_env.robots[0]
-        prefix = self._robot.gripper["right"].naming_prefix
+        prefix = _right(self._robot.gripper).naming_prefix
         self._fingers = [prefix + "leftfinger", prefix + "rightfinger"]
-        self._hand = self._robot.robot_model.eef_name["right"]
+        self._hand = _right(self._robot.robot_model.eef_name)
 
     @property
     def data(self) -> Any:
@@ -35,12 +40,12 @@ class Arm:
     @property
     def position(self) -> np.ndarray:
         """The point between the finger tips."""
-        return np.array(self.data.site_xpos[self._robot.eef_site_id["right"]])
+        return np.array(self.data.site_xpos[_right(self._robot.eef_site_id)])
 
     @property
     def opening(self) -> float:
         """Distance between the fingers in metres, 0.08 at most."""
-        joints = self._robot._ref_gripper_joint_pos_indexes["right"]
+        joints = _right(self._robot._ref_gripper_joint_pos_indexes)
         return float(np.abs(self.data.qpos[joints]).sum())
 
     @property
