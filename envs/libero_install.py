@@ -28,7 +28,7 @@ _ASSET_FOLDERS = (
     "turbosquid_objects",
 )
 # LIBERO's pins exclude those of the other families, so it lives in a virtual environment of its own
-_INSTALL = "python3.12 -m venv .venv-libero && .venv-libero/bin/pip install 'vp-agent[libero]'"
+_INSTALL = "vp-agent install libero sims/libero   (or by hand: docs/libero.md)"
 _DOWNLOAD = f"python -m vp_agent.envs.libero_install (or {ASSETS_VARIABLE}=FOLDER)"
 
 

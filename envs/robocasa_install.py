@@ -13,10 +13,7 @@ from vp_agent.errors import SimulatorError
 STANDIN_MANIFEST = "STANDIN_MANIFEST.txt"  # written by a generator of placeholder assets
 DOCS = "docs/robocasa.md"
 DOWNLOAD = "robocasa.scripts.download_kitchen_assets"  # RoboCasa's own script
-_CLONE = (
-    "git clone --branch v0.2 https://github.com/robocasa/robocasa && "
-    "pip install --no-deps -e robocasa"
-)
+_INSTALL = "vp-agent install robocasa sims/robocasa"
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def missing(
     """
     install = find()
     if install is None:
-        return Missing("RoboCasa is not installed", f"{_CLONE}   (all steps: {DOCS})")
+        return Missing("RoboCasa is not installed", f"{_INSTALL}   (or by hand: {DOCS})")
     release = RELEASES.get(install.series)
     if release is None:
         return Missing(

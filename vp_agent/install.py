@@ -33,7 +33,8 @@ _ROBOCASA_NEEDS = [
     "tomli",
     "tqdm",
 ]
-_LIBERO_NEEDS = ["hf-libero==0.1.4", "mujoco==3.8.1", "gymnasium>=1.0"]
+# The pins of the extra [libero], without what only the agent needs.
+_LIBERO_NEEDS = ["hf-libero==0.1.4", "mujoco>=3.3,<3.9", "numpy<2.3", "gymnasium>=1.0"]
 
 
 @dataclass(frozen=True, kw_only=True)
