@@ -47,7 +47,7 @@ def test_no_robocasa(monkeypatch):
     monkeypatch.setattr(robocasa_install, "find", lambda: None)
     what, fix = missing()
     assert what == "RoboCasa is not installed"
-    assert "--no-deps" in fix
+    assert "vp-agent install robocasa" in fix
 
 
 def test_a_checkouts_folder_in_the_working_directory_is_not_an_installation(monkeypatch, tmp_path):
