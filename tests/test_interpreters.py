@@ -37,7 +37,7 @@ def test_without_an_entry_everything_runs_in_this_process(config):
     assert place_of(LIFT) is None
 
 
-def test_an_entry_names_the_familys_interpreter(config, tmp_path):
+def test_an_entry_names_the_interpreter_of_a_family(config, tmp_path):
     config('[robosuite]\npython = "venv/bin/python"\nenv = { A = "1" }\ndeadline_s = 9')
     expected = Place(python=str(tmp_path / "venv/bin/python"), env={"A": "1"}, deadline_s=9)
     assert place_of(LIFT) == expected

@@ -81,7 +81,7 @@ def test_an_episode_is_the_same_in_a_worker_and_here(env):
     assert same(env.reset(), here.reset())  # the next seed of the same generator
 
 
-def test_spaces_and_attributes_are_the_childs(env):
+def test_spaces_and_attributes_are_those_of_the_child(env):
     here = Noise()
     assert env.action_space == here.action_space
     assert env.observation_space == here.observation_space
