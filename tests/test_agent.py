@@ -239,3 +239,13 @@ def test_the_environments_arguments_name_a_transform_only_where_there_is_one(age
     assert "transform" not in agent.env_kwargs
     agent.model.config = agent.config.replace(image_transform="raw")
     assert agent.env_kwargs["transform"] == "raw"
+
+
+def test_a_chunk_needs_lanes_that_are_equally_far(agent):
+    agent.reset(seed=4)
+    together = agent.act(small_observation(lanes=2), chunk=True)
+    assert together.shape == (2, agent.config.execute, 7)
+    agent.act(small_observation(lanes=2))
+    agent.reset(lanes=[0])
+    with pytest.raises(ConfigError, match=r"steps \[0, 1\] of their chunks"):
+        agent.act(small_observation(lanes=2), chunk=True)
