@@ -1,6 +1,6 @@
 """Does video training help the action head? Two-stage, no video training and joint, by label count.
 
-    python benchmarks/two_stage.py --data data/lift --vae runs/lift-vae3 --out runs/two-stage
+    python benchmarks/two_stage.py --data data/lift --vae packaged:lift --out runs/two-stage
 
 Every arm has the same data, autoencoder, head and untrained U-Net to begin with. The U-Net of the
 two-stage and of the joint arm learns from the same number of samples; all of them see every video
@@ -23,6 +23,7 @@ from vp_agent.model.video_policy import VideoPolicy
 
 STEPS = 3  # sampling steps of every arm
 ARMS = ("two-stage", "no video training", "joint")
+LABELS = (10, 30, 0)  # demonstrations whose actions are used; 0 is all of them
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class Settings:
     data: Path
     """LeRobot dataset of demonstrations."""
     vae: Path
-    """Run of the vae stage, the same for every arm."""
+    """Run or agent whose autoencoder every arm takes."""
     out: Path
     """Folder of the runs, evaluations and tables."""
-    labels: tuple[int, ...] = (10, 30, 0)
-    """Numbers of demonstrations whose actions are used; 0 is all of them."""
+    labels: tuple[int, ...] = LABELS
+    """Which of these label counts to run."""
     video_steps: int = 700
     """Steps of the video stage, and of the joint arm."""
     action_steps: int = 400
@@ -138,7 +139,7 @@ def training_minutes(run: Path) -> float:
 def write_tables(settings: Settings) -> None:
     """Tables of everything that is finished in the output folder."""
     rows, sweep = [], []
-    for labels in (10, 30, 0):
+    for labels in LABELS:
         for arm in ARMS:
             run = run_of(settings, arm, labels)
             path = flown(run, STEPS) / "results.json"
