@@ -17,7 +17,7 @@ import tyro
 from vp_agent.train.batches import Batches
 from vp_agent.train.dataset import Demonstrations, video_backend
 from vp_agent.train.settings import TrainSettings
-from vp_agent.train.trainer import PARTS, stage_losses, start_model
+from vp_agent.train.stages import StageModel, choose_trainable, start_model
 
 STAGES: tuple[Literal["vae", "video", "action", "joint"], ...] = ("vae", "video", "action", "joint")
 
@@ -54,15 +54,15 @@ def measure(settings: Settings, stage: Literal["vae", "video", "action", "joint"
         batch_size=settings.batch_size,
         action_draws=4,
     )
-    model = start_model(train).requires_grad_(False)
+    model = start_model(train)
     data = Demonstrations(settings.data, model.config)
-    for part in PARTS[stage]:
-        getattr(model, part).requires_grad_(True).train()
+    choose_trainable(model, train)
+    stage_model = StageModel(model, train)
     batches, generator = Batches(model, data, train), torch.Generator().manual_seed(0)
     batch = batches.load(batches.draw(generator), generator=generator)
 
     def step(_: int) -> None:
-        stage_losses(model, batch, train, generator).total.backward()
+        stage_model(batch, generator).total.backward()
         model.zero_grad()
 
     seeds = count()
@@ -74,7 +74,7 @@ def measure(settings: Settings, stage: Literal["vae", "video", "action", "joint"
     rates = {"train": rate(step, settings), "load": rate(load, settings)}
     return {
         "stage": stage,
-        "from": "video" if batches.cache is None else "latent cache",
+        "from": "latent cache" if batches.caches else "video",
         **{f"{name}_samples_per_s": round(value, 1) for name, value in rates.items()},
     }
 

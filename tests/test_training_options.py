@@ -108,7 +108,7 @@ def test_a_stride_of_zero_repeats_the_current_frame_and_pads_nothing():
 
 
 def test_views_and_resolution_replace_the_presets(tmp_path):
-    from vp_agent.train.trainer import start_model
+    from vp_agent.train.stages import start_model
 
     settings = TrainSettings(
         stage="video",

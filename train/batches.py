@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, distributed
 
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.train.dataset import Chunk, Demonstrations
-from vp_agent.train.latent_cache import LatentCache
+from vp_agent.train.jitter import jitter_clip
+from vp_agent.train.latent_cache import LatentCache, Variants, encode_instructions
+from vp_agent.train.mixture import Mixture, as_mixture
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.windows import to_signed
 
@@ -37,47 +39,82 @@ class Batch:
 class Batches:
     """Draws windows at random and loads them, from the latent cache where there is one."""
 
-    def __init__(self, model: VideoPolicy, data: Demonstrations, settings: TrainSettings) -> None:
-        self.model, self.data, self.settings = model, data, settings
-        self.train_ids = data.split("train")
-        if settings.action_episodes is not None and settings.stage == "action":
-            self.train_ids = self.train_ids[
-                data.episode_N[self.train_ids] < settings.action_episodes
-            ]
-        self.text = model.encode_text(data.tasks)
+    def __init__(
+        self, model: VideoPolicy, data: Mixture | Demonstrations, settings: TrainSettings
+    ) -> None:
+        self.model, self.settings = model, settings
+        self.data = data if isinstance(data, Mixture) else as_mixture([data], settings)
+        self.train_ids = self.data.split("train")
+        if settings.head_only:
+            self.train_ids = self.train_ids[self.data.labelled_N[self.train_ids]]
         use_cache = settings.cache and settings.stage != "vae"
-        self.cache = LatentCache(model, data) if use_cache else None
+        parts = self.data.parts
+        self.text = torch.cat([encode_instructions(model, part, cache=use_cache) for part in parts])
+        self.variants = Variants.of(model, count=settings.cache_variants, jitter=settings.jitter)
+        rank, world = 0, 1
+        if distributed.is_initialized():
+            rank, world = distributed.get_rank(), distributed.get_world_size()
+        self.caches = [
+            LatentCache(model, part, self.variants, rank=rank, world=world)
+            for part in parts
+            if use_cache
+        ]
 
     def draw(self, generator: torch.Generator) -> np.ndarray:
         """Start frames of a batch's windows, with replacement."""
-        picks = torch.randint(len(self.train_ids), (self.settings.batch_size,), generator=generator)
-        return self.train_ids[picks.numpy()]
+        size, weights = self.settings.batch_size, self.data.weights
+        if weights is None:
+            picks = torch.randint(len(self.train_ids), (size,), generator=generator)
+            return self.train_ids[picks.numpy()]
+        pools = {p: self.train_ids[at] for p, at, _ in self.data.by_part(self.train_ids)}
+        shares = torch.tensor([weights[p] for p in pools])
+        pool_B = torch.multinomial(shares, size, replacement=True, generator=generator)
+        place_B = torch.rand(size, generator=generator, dtype=torch.float64)
+        chosen = [list(pools.values())[p] for p in pool_B]
+        return np.array([ids[int(x * len(ids))] for ids, x in zip(chosen, place_B, strict=True)])
 
     def load(self, ids_B: np.ndarray, *, generator: torch.Generator) -> Batch:
         """The windows that start at `ids_B`, on the model's device."""
         device, chunk = self.model.device, self.data.chunk(ids_B)
-        episodes, limit = self.data.episode_N[ids_B], self.settings.action_episodes
-        limit = self.data.episodes if limit is None else limit
-        # Held-out episodes keep their labels: they are only measured on.
-        labelled = (episodes < limit) | (episodes >= self.data.train_episodes)
         common = {
             "chunk": Chunk(**{name: value.to(device) for name, value in vars(chunk).items()}),
             "text_B1D": self.text[chunk.task_B],
-            "has_actions_B": torch.from_numpy(labelled).to(device),
+            "has_actions_B": torch.from_numpy(self.data.labelled_N[ids_B]).to(device),
         }
-        if self.cache is not None:
-            moments = self.cache.windows(ids_B).to(device)
-            return Batch(moments_BVTChw=moments, condition_BVChw=moments[:, :, 0], **common)
-        pixels = to_signed(self.data.pixels(ids_B)).to(device)
+        if self.caches:
+            moments, condition = self._cached(ids_B, generator)
+            return Batch(
+                moments_BVTChw=moments.to(device), condition_BVChw=condition.to(device), **common
+            )
+        pixels = self.data.pixels(ids_B)
+        if self.settings.jitter:
+            for b in np.flatnonzero(self.data.train_N[ids_B]):
+                clips = [jitter_clip(view, generator=generator) for view in pixels[b]]
+                pixels[b] = torch.stack(clips)
+        frames = to_signed(pixels).to(device)
         if self.settings.stage == "vae":
-            return Batch(clips_BTCHW=rearrange(pixels, "b v t c h w -> (b v) t c h w"), **common)
-        current = pixels[:, :, 0]
+            return Batch(clips_BTCHW=rearrange(frames, "b v t c h w -> (b v) t c h w"), **common)
+        current = frames[:, :, 0]
         noise = torch.randn(current.shape, generator=generator).to(device)
         current = current + self.model.config.conditioning.image_noise * noise
         return Batch(
-            moments_BVTChw=_per_image(self.model.encode_frames, pixels),
+            moments_BVTChw=_per_image(self.model.encode_frames, frames),
             condition_BVChw=_per_image(self.model.encode_condition, current),
             **common,
+        )
+
+    def _cached(self, ids_B: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Moments of the windows and of their condition images, each sample of one variant."""
+        variant_B = np.zeros(len(ids_B), np.int64)
+        if self.variants.count > 1:
+            drawn = torch.randint(self.variants.count, (len(ids_B),), generator=generator)
+            # Held-out windows are always seen in the same, plain variant.
+            variant_B = drawn.numpy() * self.data.train_N[ids_B]
+        return (
+            self.data.gather(ids_B, lambda p, own, at: self.caches[p].windows(own, variant_B[at])),
+            self.data.gather(
+                ids_B, lambda p, own, at: self.caches[p].conditions(own, variant_B[at])
+            ),
         )
 
 

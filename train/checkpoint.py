@@ -1,81 +1,27 @@
 """Checkpoints: an agent folder with the averaged weights, and what an exact resume needs."""
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vp_agent.card import model_card
-from vp_agent.errors import ConfigError, OutputExistsError
-from vp_agent.files import atomic_dir, write_json
-from vp_agent.folder import load_agent, write_agent
+from vp_agent.errors import VPAgentError
+from vp_agent.files import atomic_dir, sha256, write_json
+from vp_agent.folder import load_agent, weight_files, write_description, write_part
 from vp_agent.model.video_policy import VideoPolicy
-from vp_agent.train.settings import TrainSettings
-
-# What may differ between a run and its continuation; threads and device change the rounding.
-FREE_ON_RESUME = {"resume", "save_every", "eval_every", "log_every", "keep", "threads", "device"}
+from vp_agent.train.lora import merged_state
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run folder: config.json (settings), metrics.jsonl, step-XXXXXXXX/, latest."""
-
-    folder: Path
-
-    def start(self, settings: TrainSettings) -> None:
-        """Makes the folder, or checks that --resume continues the same run.
-
-        Raises:
-            OutputExistsError: the folder exists and --resume was not given.
-            ConfigError: a setting that matters differs from the run's.
-        """
-        wanted = json.loads(json.dumps(asdict(settings), default=str))  # paths, tuples
-        path = self.folder / "config.json"
-        if settings.resume:
-            if not path.is_file():
-                raise ConfigError(f"{self.folder} is not a run folder; drop --resume to start one")
-            # A setting that came after the run began had its default in it.
-            defaults = {field.name: field.default for field in fields(settings)}
-            before = defaults | json.loads(path.read_text())
-            for name in sorted(wanted.keys() - FREE_ON_RESUME):
-                if before[name] != wanted[name]:
-                    raise ConfigError(
-                        f"--resume: {name} is {wanted[name]!r}, the run in {self.folder} has "
-                        f"{before[name]!r}; use the same value or another --out"
-                    )
-            return
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise OutputExistsError(f"{self.folder} exists; give --resume or another --out")
-        write_json(path, wanted)
-
-    def checkpoint(self, step: int) -> Path:
-        return self.folder / f"step-{step:08d}"
-
-    def latest(self) -> Path | None:
-        """The newest whole checkpoint, or None before the first."""
-        pointer = self.folder / "latest"
-        return self.folder / pointer.read_text().strip() if pointer.is_file() else None
-
-    def log(self, record: dict[str, Any]) -> None:
-        """Appends one line to metrics.jsonl."""
-        with open(self.folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def forget_after(self, step: int) -> None:
-        """Drops metrics of steps that a killed run logged after its last checkpoint."""
-        path = self.folder / "metrics.jsonl"
-        if path.is_file():
-            lines = [x for x in path.read_text().splitlines() if x.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            path.write_text("".join(f"{line}\n" for line in kept))
+class CheckpointError(VPAgentError, OSError):
+    """A checkpoint that could not be written; the one before it is as it was."""
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -99,41 +45,58 @@ def averaged(parameters: Iterable[nn.Parameter], ema: EMAModel | None) -> Iterat
 
 
 def save_checkpoint(
-    run: Run,
+    folder: Path,
     step: int,
     model: VideoPolicy,
     optimizer: torch.optim.Optimizer,
     ema: EMAModel | None,
-    *,
-    keep: int,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
-    """Writes step-XXXXXXXX whole or not at all, points `latest` at it, prunes older ones."""
+    """Writes the checkpoint `folder`, whole or not at all.
+
+    Raises:
+        CheckpointError: the disk is full or may not be written.
+    """
     parameters = trainable(model)
     state = {f"raw/{name}": p.detach().cpu().clone() for name, p in parameters.items()}
     for name, p in parameters.items():
         for key, value in optimizer.state[p].items():
             state[f"{key}/{name}"] = value.detach().cpu().clone()
-    with averaged(parameters.values(), ema), atomic_dir(run.checkpoint(step)) as tmp:
-        (tmp / "agent").mkdir()
-        about = {"Checkpoint": f"step {step} of the last stage"}
-        write_agent(model, tmp / "agent", card=model_card(model.config, about=about))
-        save_file(state, tmp / "trainer.safetensors")
-        write_json(tmp / "trainer.json", {"step": step})
-    pointer = run.folder / "latest.tmp"
-    pointer.write_text(run.checkpoint(step).name)
-    pointer.replace(run.folder / "latest")
-    for old in sorted(run.folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
+    if ema is not None:  # of adapters, which the agent has only merged into its weights
+        for shadow, name in zip(ema.shadow_params, parameters, strict=True):
+            if ".lora_" in name:
+                state[f"ema/{name}"] = shadow.detach().cpu().clone()
+    about: dict[str, Any] = {"step": step, "scaler": scaler.state_dict() if scaler else None}
+    try:
+        with averaged(parameters.values(), ema), atomic_dir(folder) as tmp:
+            agent = tmp / "agent"
+            agent.mkdir()
+            for part in weight_files(model.config):
+                write_part(merged_state(getattr(model, part)), agent, part)
+            note = {"Checkpoint": f"step {step} of the last stage"}
+            write_description(model, agent, card=model_card(model.config, about=note))
+            save_file(state, tmp / "trainer.safetensors")
+            about["sha256"] = sha256(tmp / "trainer.safetensors")
+            write_json(tmp / "trainer.json", about)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint of step {step} could not be written ({error}); the one before it is "
+            "intact: free some space, or allow writing, and go on with --resume"
+        ) from error
 
 
 def load_checkpoint(
-    folder: Path, model: VideoPolicy, optimizer: torch.optim.Optimizer, ema: EMAModel | None
+    folder: Path,
+    model: VideoPolicy,
+    optimizer: torch.optim.Optimizer,
+    ema: EMAModel | None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> int:
     """Restores weights, optimiser and average bit for bit; returns the step."""
     state = load_file(folder / "trainer.safetensors")
-    step = json.loads((folder / "trainer.json").read_text())["step"]
+    about = json.loads((folder / "trainer.json").read_text())
     parameters = trainable(model)
-    averaged = dict(load_agent(folder / "agent").named_parameters())
+    average = dict(load_agent(folder / "agent").named_parameters()) if ema is not None else {}
     with torch.no_grad():
         for name, p in parameters.items():
             p.copy_(state[f"raw/{name}"])
@@ -143,6 +106,8 @@ def load_checkpoint(
             }
         if ema is not None:
             for shadow, name in zip(ema.shadow_params, parameters, strict=True):
-                shadow.copy_(averaged[name])
-            ema.optimization_step = step
-    return step
+                shadow.copy_(state[f"ema/{name}"] if ".lora_" in name else average[name])
+            ema.optimization_step = about["step"]
+    if scaler is not None and about.get("scaler"):
+        scaler.load_state_dict(about["scaler"])
+    return about["step"]

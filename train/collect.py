@@ -23,15 +23,9 @@ from tqdm import tqdm
 
 from vp_agent.envs.experts import expert_for
 from vp_agent.envs.rendering import RenderQuality
-from vp_agent.errors import (
-    ConfigError,
-    OutputExistsError,
-    SimulatorError,
-    UnknownNameError,
-    closest,
-)
-from vp_agent.files import write_json
+from vp_agent.errors import ConfigError, SimulatorError, UnknownNameError, closest
 from vp_agent.processes import die_with_parent
+from vp_agent.train.partial import open_partial
 
 _VERSIONED = ("robosuite", "mujoco", "numpy", "gymnasium", "lerobot")
 _HOPELESS = 50  # seeds without one success: the expert does not fit, so stop
@@ -134,11 +128,11 @@ class CollectSummary:
 
 def collect(settings: CollectSettings) -> CollectSummary:
     """Simulates until enough episodes succeeded, then writes the dataset."""
-    from vp_agent.train.demonstrations import write_dataset
+    from vp_agent.train import demonstrations
 
     start = time.monotonic()
     expert_for(settings.task)  # an unknown task is refused before anything is written
-    partial = _open_partial(settings)
+    partial = open_partial(settings.out, settings.identity(), resume=settings.resume)
     try:
         outcomes = _simulate(settings, partial)
     except BaseException:
@@ -148,10 +142,13 @@ def collect(settings: CollectSettings) -> CollectSummary:
     wins = [seed for seed in sorted(outcomes) if outcomes[seed]][: settings.episodes]
     tried = wins[-1] - settings.seed + 1
     rate = len(wins) / tried
-    frames = write_dataset(
+    files = [episode_file(partial, seed) for seed in wins]
+    bar = tqdm(files, desc="encode", unit="episode", mininterval=1.0)
+    frames = demonstrations.write_dataset(
         partial / "dataset",
         name=settings.out.name,
-        episodes=[episode_file(partial, seed) for seed in wins],
+        episodes=map(demonstrations.stored_episode, bar),
+        names=demonstrations.NAMES,
         meta={
             "env": settings.env,
             "env_kwargs": settings.env_kwargs,
@@ -183,29 +180,6 @@ def _outcomes(partial: Path) -> dict[int, bool]:
     files = partial.glob("seed-*")
     finished = (path for path in files if path.suffix in (".npz", ".failed"))
     return {int(path.stem[5:]): path.suffix == ".npz" for path in finished}
-
-
-def _open_partial(settings: CollectSettings) -> Path:
-    out = settings.out
-    if out.exists():
-        raise OutputExistsError(f"{out} exists already; give another --out or remove it")
-    partial = out.with_name(out.name + ".partial")
-    identity, record = settings.identity(), partial / "settings.json"
-    if not record.exists():  # a kill before this file was written left nothing of use
-        write_json(record, identity)
-        return partial
-    if not settings.resume:
-        raise OutputExistsError(
-            f"{partial} holds an unfinished collection; add --resume to go on, or remove it"
-        )
-    before = json.loads(record.read_text())
-    for name in sorted(identity.keys() | before.keys()):
-        if identity.get(name) != before.get(name):
-            raise ConfigError(
-                f"cannot resume {partial}: {name} was {before.get(name)!r} and is now "
-                f"{identity.get(name)!r}; use the old value or another --out"
-            )
-    return partial
 
 
 def _simulate(settings: CollectSettings, partial: Path) -> dict[int, bool]:

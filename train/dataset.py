@@ -4,6 +4,7 @@
 
 import importlib
 import json
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,19 @@ import torch
 from torch import Tensor
 
 from vp_agent.config import ActionStats, VideoPolicyConfig
-from vp_agent.errors import DatasetError, closest, need
-from vp_agent.train.windows import ActionPadding, action_chunks, fit_images, frame_steps
+from vp_agent.errors import DatasetError, need
+from vp_agent.train.dataset_source import check_files, locate_dataset
+from vp_agent.train.key_maps import Column, find_layout
+from vp_agent.train.windows import (
+    ActionPadding,
+    action_chunks,
+    action_range,
+    fit_images,
+    frame_steps,
+)
 
-IMAGES = "observation.images."
-ACTION = "action"
+# Axes that each kind of image is turned over on, counted from the simulator's raw one.
+_TURNED = {"raw": frozenset(), "flip_v": frozenset({-2}), "rot180": frozenset({-2, -1})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +55,8 @@ class Demonstrations:
     A sample is a window that starts at any frame of any episode: the views' frames at
     0, stride, 2 stride, ... and the next `horizon` actions. Past the episode's end the last of
     these repeats (or the action is zero, by `action_padding`) and its mask is set. Images of
-    another size are cut to shape and resized.
+    another size are cut to shape and resized, images that lie otherwise are turned over. `key_map`
+    says how others name things (see `vp_agent.train.key_maps`); `root` may be a Hub repository.
 
     Raises:
         DatasetError: the dataset is missing, damaged, or does not fit the configuration.
@@ -59,42 +69,30 @@ class Demonstrations:
         *,
         holdout: float = 0.05,
         action_padding: ActionPadding = "last",
+        key_map: str | None = None,
     ) -> None:
-        self.root, self.config = Path(root), config
+        self.root, self.name = locate_dataset(root)
+        self.config = config
         self.action_padding: ActionPadding = action_padding
-        if not (self.root / "meta" / "info.json").is_file():
-            raise DatasetError(
-                f"{root} is not a LeRobot dataset (no meta/info.json); "
-                "make one: vp-agent collect --env Robosuite-Lift-v0 --out DIR"
-            )
-        lerobot = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
-        fps = json.loads((self.root / "meta" / "info.json").read_text())["fps"]
-        if fps != config.control_hz:
-            raise DatasetError(f"{root} has {fps} fps, the policy runs at {config.control_hz} Hz")
-        deltas = {
-            IMAGES + view: [t * config.frame_stride / fps for t in range(config.frames_per_view)]
-            for view in config.views
-        }
-        self._open = lambda deltas: lerobot.LeRobotDataset(
-            self.root.name,
-            root=self.root,
-            delta_timestamps=deltas,
-            video_backend=video_backend(),
-            return_uint8=True,
-        )
-        self._check_features(json.loads((self.root / "meta" / "info.json").read_text())["features"])
+        self.layout = find_layout(self.root, key_map, views=config.views)
+        self.fps = json.loads((self.root / "meta" / "info.json").read_text())["fps"]
+        self._check_layout()
+        check_files(self.root)
         try:
-            self.dataset: Any = self._open(deltas)
-            columns = self.dataset.hf_dataset.with_format("numpy")
-            self.actions_NA = np.stack(columns[ACTION][:]).astype(np.float32)
-            self.episode_N = np.asarray(columns["episode_index"][:])
-            self.task_N = np.asarray(columns["task_index"][:])
-        except DatasetError:
-            raise
+            self.dataset: Any = self._open(
+                {
+                    key: [t * config.frame_stride / self.fps for t in range(config.frames_per_view)]
+                    for key in self.layout.views
+                }
+            )
+            self.episode_N = self._column("episode_index")
+            self.task_N = self._column("task_index")
+            self.actions_NA = self._numbers(self.layout.action, width=config.action_dim)
         except Exception as error:  # whatever parquet, datasets or PyAV raise on a damaged file
-            raise DatasetError(f"{root} cannot be read: {error}") from error
-        self._check_actions()
+            raise DatasetError(f"{root} cannot be read: {error}; copy it again") from error
         self.episodes = int(self.episode_N.max()) + 1
+        self._check_rows()
+        self._check_left_out()
         self.train_episodes = self.episodes - round(holdout * self.episodes)
         ends = np.flatnonzero(np.append(np.diff(self.episode_N), 1))
         self.last_N = ends[np.searchsorted(ends, np.arange(len(self.episode_N)))]
@@ -103,9 +101,19 @@ class Demonstrations:
         return len(self.episode_N)
 
     @property
+    def has_actions(self) -> bool:
+        """False for action-free video."""
+        return bool(self.layout.action)
+
+    @property
     def tasks(self) -> list[str]:
         """Instructions by task index."""
         return list(self.dataset.meta.tasks.index)
+
+    @cached_property
+    def states_NS(self) -> np.ndarray:
+        """The robot's state in the key map's order (N, S); no columns where there is none."""
+        return self._numbers(self.layout.state)
 
     @cached_property
     def notes(self) -> dict[str, Any]:
@@ -113,51 +121,95 @@ class Demonstrations:
         path = self.root / "meta" / "vp_agent.json"
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def _check_features(self, features: dict[str, Any]) -> None:
-        config = self.config
-        for view in config.views:
-            if IMAGES + view not in features:
-                have = [key.removeprefix(IMAGES) for key in features if key.startswith(IMAGES)]
-                raise DatasetError(
-                    f"{self.root} has no view {view!r}{closest(view, have)}; "
-                    f"views: {', '.join(have)}"
-                )
-        if features[ACTION]["shape"][0] != config.action_dim:
-            raise DatasetError(
-                f"{self.root} has {features[ACTION]['shape'][0]}-D actions, "
-                f"the policy has action_dim {config.action_dim}"
-            )
-        noted = self.notes.get("env_kwargs", {})
-        for note, wanted in (
-            ("render_quality", config.render_quality),
-            ("transform", config.image_transform),
-        ):
-            if noted.get(note, wanted) != wanted:
-                raise DatasetError(
-                    f"{self.root} was recorded with {note}={noted[note]!r}, "
-                    f"the policy expects {wanted!r}"
-                )
+    @property
+    def flips(self) -> tuple[int, ...]:
+        """Image axes (H is -2, W is -1) to turn over, so that images are as the policy's."""
+        wanted = self.config.image_transform
+        noted = self.notes.get("env_kwargs", {}).get("transform", wanted)
+        have = self.layout.image_transform or noted
+        return tuple(sorted(_TURNED[have] ^ _TURNED[wanted]))
 
-    def _check_actions(self) -> None:
+    def _open(self, deltas: dict[str, list[float]]) -> Any:
+        lerobot = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
+        return lerobot.LeRobotDataset(
+            self.root.name,
+            root=self.root,
+            delta_timestamps=deltas,
+            video_backend=video_backend(),
+            return_uint8=True,
+        )
+
+    def _column(self, key: str) -> np.ndarray:
+        return np.asarray(self.dataset.hf_dataset.with_format("numpy")[key][:])
+
+    def _numbers(self, columns: tuple[Column, ...], *, width: int = 0) -> np.ndarray:
+        """Parts of the rows side by side, float32; zeros where the dataset has none."""
+        if not columns:
+            return np.zeros((len(self.episode_N), width), np.float32)
+        rows = {key: self._column(key) for key in {column.key for column in columns}}
+        parts = [rows[x.key].reshape(len(rows[x.key]), -1)[:, x.start : x.stop] for x in columns]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def _check_layout(self) -> None:
+        config, layout = self.config, self.layout
+        if layout.control_hz != config.control_hz:
+            raise DatasetError(
+                f"{self.root} has {layout.control_hz:g} fps, the policy runs at "
+                f"{config.control_hz:g} Hz; give data of its rate or a preset of another one"
+            )
+        if layout.action and layout.action_dim != config.action_dim:
+            raise DatasetError(
+                f"{self.root} has {layout.action_dim}-D actions, "
+                f"the policy has action_dim {config.action_dim}; choose the part of them that it "
+                "controls: --key-map"
+            )
+        if config.action_names and layout.action_names not in ((), config.action_names):
+            raise DatasetError(
+                f"{self.root} has the actions {', '.join(layout.action_names)}; the policy's are "
+                f"{', '.join(config.action_names)}; if they mean the same, say so in the "
+                "action_names of a key map (docs/data.md)"
+            )
+        noted = self.notes.get("env_kwargs", {}).get("render_quality", config.render_quality)
+        if noted != config.render_quality:
+            raise DatasetError(
+                f"{self.root} was recorded with render_quality={noted!r}, "
+                f"the policy expects {config.render_quality!r}"
+            )
+
+    def _check_rows(self) -> None:
         bad = np.flatnonzero(~np.isfinite(self.actions_NA).all(axis=1))
         if len(bad):
             raise DatasetError(
                 f"{self.root}: action is not finite in frame {bad[0]} "
                 f"(episode {self.episode_N[bad[0]]}) and {len(bad) - 1} more"
             )
-        constant = np.flatnonzero(np.ptp(self.actions_NA, axis=0) == 0)
-        if len(constant):
+        empty = [i for i, task in enumerate(self.tasks) if not task.strip()]
+        bad = np.flatnonzero(np.isin(self.task_N, empty))
+        if len(bad):
             raise DatasetError(
-                f"{self.root}: action dimension {constant[0]} is constant; it cannot be normalised"
+                f"{self.root}: the instruction of episode {self.episode_N[bad[0]]} is empty (of "
+                f"{len(set(self.episode_N[bad]))} in all); write what the robot does there with "
+                "lerobot-edit-dataset, or leave these episodes out"
             )
+
+    def _check_left_out(self) -> None:
+        """Episodes that move what the policy does not control cannot be repeated by it."""
+        first_N = np.searchsorted(self.episode_N, self.episode_N)
+        for part, column in self.layout.left_out.items():
+            numbers_NA = self._numbers((column,))
+            moved = np.unique(self.episode_N[(numbers_NA != numbers_NA[first_N]).any(axis=1)])
+            if len(moved):
+                warnings.warn(
+                    f"{self.root}: {part} changes in {len(moved)} of {self.episodes} episodes "
+                    f"({', '.join(map(str, moved[:8]))}, ...), and the policy does not control it; "
+                    "leave these episodes out",
+                    stacklevel=2,
+                )
 
     @cached_property
     def action_stats(self) -> ActionStats:
         """Range of every action dimension over all episodes."""
-        return ActionStats(
-            min=tuple(self.actions_NA.min(axis=0).tolist()),
-            max=tuple(self.actions_NA.max(axis=0).tolist()),
-        )
+        return action_range(self.actions_NA, where=str(self.root))
 
     def split(self, name: str) -> np.ndarray:
         """Frame indices of the "train" or "holdout" episodes (the last ones are held out)."""
@@ -185,7 +237,8 @@ class Demonstrations:
         )
         return Chunk(
             actions_BKA=torch.from_numpy(actions_BKA),
-            action_is_pad_BK=torch.from_numpy(is_pad_BK),
+            # Nothing is known of the actions of action-free video.
+            action_is_pad_BK=torch.from_numpy(is_pad_BK | (not self.has_actions)),
             frame_is_pad_BT=torch.from_numpy(self._frames(ids_B)[1]),
             task_B=torch.from_numpy(self.task_N[ids_B]),
         )
@@ -207,20 +260,25 @@ class Demonstrations:
     @cached_property
     def _whole_episodes(self) -> Any:
         # One window as long as the longest episode; past a shorter one its last frame repeats.
-        longest, fps = int(np.bincount(self.episode_N).max()), self.config.control_hz
+        longest = int(np.bincount(self.episode_N).max())
         return self._open(
-            {IMAGES + view: [t / fps for t in range(longest)] for view in self.config.views}
+            {key: [t / self.fps for t in range(longest)] for key in self.layout.views}
         )
 
     def _views(self, dataset: Any, index: int) -> Tensor:
         try:
             item = dataset[index]
         except Exception as error:  # PyAV's and datasets' errors on damaged files
+            files = {
+                str(dataset.meta.get_video_file_path(int(self.episode_N[index]), key))
+                for key in dataset.meta.video_keys
+            }
             raise DatasetError(
-                f"{self.root}: frame {index} (episode {self.episode_N[index]}) "
-                f"cannot be decoded: {error}"
+                f"{self.root}: frame {index} (episode {self.episode_N[index]}, in "
+                f"{' or '.join(sorted(files)) or 'data/'}) cannot be decoded: {error}; "
+                "copy the dataset again"
             ) from error
-        views = torch.stack([item[IMAGES + view] for view in self.config.views])
+        views = torch.stack([item[key] for key in self.layout.views])
         if views.is_floating_point():  # images kept as files, not as video, come in 0..1
             views = (views * 255).round().byte()
-        return fit_images(views, self.config.resolution)
+        return fit_images(views.flip(self.flips), self.config.resolution)

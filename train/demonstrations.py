@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from tqdm import tqdm
 
 from vp_agent.envs.experts import Expert
 from vp_agent.errors import need
@@ -22,8 +22,13 @@ _CODEC = {"vcodec": "h264", "pix_fmt": "yuv444p", "crf": 10, "g": 2}
 # LeRobot appends to a video by copying it, so long files make collection quadratic: 400 Lift
 # episodes in one file took 5 minutes to write
 _VIDEO_FILE_MB = 2
-_ACTION_NAMES = ["dx", "dy", "dz", "rx", "ry", "rz", "gripper"]
-_STATE_NAMES = ["x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger1", "finger2"]
+ACTION_NAMES = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
+_STATE_NAMES = ("x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger1", "finger2")
+NAMES = {
+    "action": ACTION_NAMES,
+    "executed_action": ACTION_NAMES,
+    "observation.state": _STATE_NAMES,
+}
 _SIZED = ("cube", "cubeA", "cubeB")  # boxes whose size robosuite draws per episode
 
 
@@ -102,47 +107,77 @@ def _push(
     return observation, truncated
 
 
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One episode on its way into a dataset; its frames are read once, in order."""
+
+    task: str
+    """The instruction."""
+    frames: Iterable[Mapping[str, np.ndarray]]
+    """Per step: images uint8 (H, W, 3) and float32 vectors, by feature name."""
+    facts: Mapping[str, Any]
+    """What `meta/vp_agent.json` says of it."""
+
+
+def stored_episode(path: Path) -> Episode:
+    """An episode that `demonstrate` gave and `np.savez` wrote."""
+    with np.load(path) as stored:
+        arrays = {key: stored[key] for key in stored}
+    task, facts = str(arrays.pop("task")), json.loads(str(arrays.pop("facts")))
+    frames = ({key: a[i] for key, a in arrays.items()} for i in range(len(arrays["action"])))
+    return Episode(task=task, frames=frames, facts=facts)
+
+
 def write_dataset(
-    folder: Path, *, name: str, episodes: Sequence[Path], meta: dict[str, Any]
+    folder: Path,
+    *,
+    name: str,
+    episodes: Iterable[Episode],
+    names: Mapping[str, Sequence[str]],
+    meta: Mapping[str, Any],
+    fps: int = 20,
+    robot: str = "panda",
 ) -> int:
-    """Writes the dataset with LeRobot's own writer, whole or not at all; returns its frames."""
+    """Writes a dataset with LeRobot's own writer, whole or not at all; returns its frames.
+
+    The episodes, at least one, are read one after the other and not kept. `names` are those of
+    every vector's numbers; `meta` goes with the episodes' facts into `meta/vp_agent.json`.
+    """
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # one bar per episode otherwise
     datasets: Any = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
     video: Any = need("lerobot.configs.video", extra="lerobot")
     libav: Any = need("av.logging", extra="lerobot")
     libav.set_libav_level(libav.ERROR)  # the encoder explains itself for every episode
-    with np.load(episodes[0]) as first:
-        features = {key: _feature(key, first[key]) for key in first if key not in ("facts", "task")}
+    dataset, facts, frames = None, [], 0
     with atomic_dir(folder) as tmp:
         tmp.rmdir()  # LeRobot insists on making it
-        dataset = datasets.LeRobotDataset.create(
-            repo_id=f"local/{name}",
-            fps=20,
-            features=features,
-            root=tmp,
-            robot_type="panda",
-            video_files_size_in_mb=_VIDEO_FILE_MB,
-            rgb_encoder=video.RGBEncoderConfig(**_CODEC),
-        )
-        facts, frames = [], 0
-        for path in tqdm(episodes, desc="encode", unit="episode", mininterval=1.0):
-            with np.load(path) as stored:
-                arrays = {key: stored[key] for key in stored}
-            task = str(arrays.pop("task"))
-            facts.append(json.loads(str(arrays.pop("facts"))))
-            for step in range(len(arrays["action"])):
-                dataset.add_frame({key: a[step] for key, a in arrays.items()} | {"task": task})
+        for episode in episodes:
+            for frame in episode.frames:
+                if dataset is None:
+                    dataset = datasets.LeRobotDataset.create(
+                        repo_id=f"local/{name}",
+                        fps=fps,
+                        features={key: _feature(key, frame[key].shape, names) for key in frame},
+                        root=tmp,
+                        robot_type=robot,
+                        video_files_size_in_mb=_VIDEO_FILE_MB,
+                        rgb_encoder=video.RGBEncoderConfig(**_CODEC),
+                    )
+                dataset.add_frame({**frame, "task": episode.task})
+                frames += 1
+            assert dataset is not None  # an episode has frames
             # its pool of encoder processes costs more than these short videos
             dataset.save_episode(parallel_encoding=False)
-            frames += facts[-1]["steps"]
+            facts.append(dict(episode.facts))
+        assert dataset is not None
         dataset.finalize()
-        write_json(tmp / META, meta | {"episodes": facts})
+        write_json(tmp / META, {**meta, "episodes": facts})
     return frames
 
 
-def _feature(key: str, array: np.ndarray) -> dict[str, Any]:
-    shape = array.shape[1:]
+def _feature(
+    key: str, shape: tuple[int, ...], names: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     if key.startswith(IMAGE):
         return {"dtype": "video", "shape": shape, "names": ["height", "width", "channels"]}
-    names = _STATE_NAMES if key == "observation.state" else _ACTION_NAMES
-    return {"dtype": "float32", "shape": shape, "names": names}
+    return {"dtype": "float32", "shape": shape, "names": list(names[key])}

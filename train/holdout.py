@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vp_agent.diffusion.sampler import Conditions, sample
+from vp_agent.evaluation.film import Film
 from vp_agent.model import canvas
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
@@ -26,7 +27,7 @@ LOSS_WINDOWS, SAMPLE_WINDOWS, SHOWN = 256, 32, 6
 def evaluate_holdout(
     model: VideoPolicy, batches: Batches, settings: TrainSettings, picture: Path
 ) -> dict[str, float]:
-    """Losses, action error and imagined-video PSNR on held-out episodes; writes `picture`.
+    """Losses, action error and imagined-video PSNR on held-out episodes; writes a sheet and a film.
 
     The same windows and noise at every call, so that the numbers of a run compare.
     """
@@ -92,6 +93,8 @@ def _imagination(
         error = (result.actions_BKA - wanted).abs().mean(-1)[~batch.chunk.action_is_pad_BK]
         metrics["action_mae"] = error.mean().item()
     contact_sheet(picture, true[:SHOWN], imagined[:SHOWN])
+    frame_hz = config.control_hz / max(config.frame_stride, 1)
+    clip(picture.with_suffix(".mp4"), true[:SHOWN], imagined[:SHOWN], fps=frame_hz)
     return metrics
 
 
@@ -111,6 +114,16 @@ def _reconstruction(
 def psnr(a: Tensor, b: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of images in [-1, 1], from the mean squared error of all."""
     return float(10 * torch.log10(4 / ((a.clamp(-1, 1) - b) ** 2).mean()))
+
+
+def clip(path: Path, true: Tensor, imagined: Tensor, *, fps: float) -> None:
+    """The same as a film: a row per sample, in it per view what happened and what was imagined."""
+    frames = rearrange(
+        torch.stack([true, imagined.clamp(-1, 1)], dim=1), "b r v t c h w -> t (b h) (v r w) c"
+    )
+    with Film(path, fps=fps) as film:
+        for frame in ((frames + 1) * 127.5).round().byte().numpy():
+            film.add(frame)
 
 
 def contact_sheet(path: Path, true: Tensor, imagined: Tensor) -> None:

@@ -1,77 +1,224 @@
 """Latents of a whole dataset in memory-mapped files beside it, keyed by what they depend on.
 
-Encoding a frame costs more than a training step of a small model, and without image augmentation
-its latent never changes: one pass, then training reads a few kilobytes per sample.
+Encoding a frame costs more than a training step of a small model, and its latent never changes: one
+pass, then training reads a few kilobytes per sample. What a sample would draw anew every time
+(colours, the noise on the condition images) is drawn a few times per frame instead: the variants.
 """
 
-# N frames of the dataset, V views, C latent channels, h w latent height/width
+# N frames of the dataset, T frames of an episode or window, B batch, V views, C latent channels
+# h w latent height/width, H W pixels
 
 import hashlib
 import json
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from vp_agent.errors import ConfigError
-from vp_agent.files import atomic_dir, write_json
 from vp_agent.model.video_policy import VideoPolicy
+from vp_agent.randomness import mix
+from vp_agent.train import jitter
 from vp_agent.train.dataset import Demonstrations
+from vp_agent.train.shelf import ABOUT, Shelf, differences, fill
 from vp_agent.train.windows import to_signed
+
+FOLDER = "vp_cache"
+_FRAMES_AT_ONCE = 128  # encoded together: a long episode would not fit into a GPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variants:
+    """The cached copies of a frame: how many, and in what they differ."""
+
+    count: int = 1
+    jitter: bool = False  # colours, of every copy but the first, by episode and view
+
+    @staticmethod
+    def of(model: VideoPolicy, *, count: int, jitter: bool) -> "Variants":
+        """`count` copies where a sample's latents are random, else one."""
+        random = jitter or model.config.conditioning.image_noise
+        return Variants(count=count if random else 1, jitter=jitter)
 
 
 def cache_key(model: VideoPolicy, data: Demonstrations) -> str:
-    """Hash of everything the latents depend on: VAE weights, views, resolution, dataset."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.vae.encoder.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().float().numpy().tobytes())
-    if model.vae.quant_conv is not None:
-        for tensor in model.vae.quant_conv.state_dict().values():
-            digest.update(tensor.cpu().float().numpy().tobytes())
+    """Hash of all that the latents depend on: VAE weights, views, resolution and dataset."""
+    return _plain(model, data).hexdigest()[:16]
+
+
+def _plain(model: VideoPolicy, data: Demonstrations) -> Any:
+    digest, config = hashlib.sha256(), data.config
+    _hash_encoder(digest, model.vae)
     info = (data.root / "meta" / "info.json").read_bytes()
-    digest.update(json.dumps([data.config.views, data.config.resolution]).encode() + info)
+    digest.update(json.dumps([config.views, config.resolution]).encode() + info)
+    _hash_files(digest, data)
+    if data.layout.key_map != "own" or data.flips:
+        digest.update(json.dumps([data.layout.views, data.flips]).encode())
+    return digest
+
+
+def _hash_encoder(digest: Any, vae: nn.Module) -> None:
+    for name, tensor in sorted(vae.get_submodule("encoder").state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().float().numpy().tobytes())
+    if (quant_conv := getattr(vae, "quant_conv", None)) is not None:
+        for tensor in quant_conv.state_dict().values():
+            digest.update(tensor.cpu().float().numpy().tobytes())
+
+
+def _hash_files(digest: Any, data: Demonstrations) -> None:
     images = [*(data.root / "videos").rglob("*.mp4"), *(data.root / "data").rglob("*.parquet")]
     for path in sorted(images):
         stat = path.stat()
         digest.update(f"{path.relative_to(data.root)} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
 
 
 class LatentCache:
-    """Latent moments of every frame, (N, V, 2C, h, w) float16 on disk; made on first use."""
+    """Latent moments of every frame, and where they differ of every condition image.
 
-    def __init__(self, model: VideoPolicy, data: Demonstrations) -> None:
-        if model.condition_vae is not None:
-            raise ConfigError(
-                "this agent encodes condition images with an encoder of their own, the cache "
-                "would give it the targets' latents: train with --no-cache"
-            )
-        if data.config.conditioning.image_noise:
-            raise ConfigError(
-                "conditioning.image_noise draws new pixel noise for every sample, so latents "
-                "cannot be cached: train with --no-cache"
-            )
-        self.data = data
-        self.folder = data.root / "vp_cache" / cache_key(model, data)
-        if not self.folder.is_dir():
-            self._fill(model)
-        self.moments_NVChw = np.load(self.folder / "moments.npy", mmap_mode="r")
+    Made on first use, together with the other processes of a run.
+    """
 
-    def _fill(self, model: VideoPolicy) -> None:
-        channels, height, width = self.data.config.latent_shape
-        shape = (len(self.data), len(self.data.config.views), 2 * channels, height, width)
-        with atomic_dir(self.folder) as tmp:
-            moments = np.lib.format.open_memmap(tmp / "moments.npy", "w+", np.float16, shape)
-            for episode in tqdm(range(self.data.episodes), desc="latents", unit="episode"):
-                rows = np.flatnonzero(self.data.episode_N == episode)
-                frames = to_signed(self.data.episode_pixels(episode)).to(model.device)
-                for v, view in enumerate(frames):
-                    moments[rows, v] = model.encode_frames(view).cpu().numpy()
-            moments.flush()
-            write_json(tmp / "about.json", {"shape": shape, "dataset": self.data.root.name})
+    def __init__(
+        self,
+        model: VideoPolicy,
+        data: Demonstrations,
+        variants: Variants = Variants(),
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.data, self.variants = data, variants
+        targets, conditions = shelves(model, data, variants)
+        if rank == 0 and not targets[0].is_whole:
+            _say_why(targets[0])
+        fill(data, [*targets, *conditions], rank=rank, world=world, help_others=True)
+        self._targets = [shelf.open() for shelf in targets]
+        self._conditions = [shelf.open() for shelf in conditions]
+        self.moments_NVChw = self._targets[0]
 
-    def windows(self, ids_B: np.ndarray) -> Tensor:
+    def windows(self, ids_B: np.ndarray, variant_B: np.ndarray | None = None) -> Tensor:
         """Moments (B, V, T, 2C, h, w) of the windows that start at `ids_B`."""
-        moments = self.moments_NVChw[self.data.frame_ids(ids_B)]  # (B, T, V, 2C, h, w)
-        return torch.from_numpy(moments).float().transpose(1, 2)
+        frames_BT = self.data.frame_ids(ids_B)
+        return read_rows(self._targets, frames_BT, variant_B).transpose(1, 2)
+
+    def conditions(self, ids_B: np.ndarray, variant_B: np.ndarray | None = None) -> Tensor:
+        """Moments (B, V, 2C, h, w) of the condition images at `ids_B`."""
+        return read_rows(self._conditions or self._targets, ids_B, variant_B)
+
+
+def read_rows(
+    arrays: Sequence[np.ndarray], rows: np.ndarray, variant_B: np.ndarray | None = None
+) -> Tensor:
+    """Float32 rows `rows` (B, ...) of memory-mapped arrays, each sample's of its variant."""
+    if variant_B is None or len(arrays) == 1:
+        picked = arrays[0][rows]
+    else:
+        picked = np.stack([arrays[k][row] for k, row in zip(variant_B, rows, strict=True)])
+    for array in arrays:
+        # What was read stays in the system's page cache, but no longer counts as this process's.
+        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+    return torch.from_numpy(picked).float()
+
+
+def shelves(
+    model: VideoPolicy, data: Demonstrations, variants: Variants
+) -> tuple[list[Shelf], list[Shelf]]:
+    """The arrays of the targets and, if condition images have latents of their own, of those."""
+    channels, height, width = data.config.latent_shape
+    shape = (len(data), len(data.config.views), 2 * channels, height, width)
+    noise = data.config.conditioning.image_noise
+    plain, own_vae = _plain(model, data), hashlib.sha256()
+    if model.condition_vae is not None:
+        _hash_encoder(own_vae, model.condition_vae)
+    key = plain.hexdigest()
+    digests = {"vae": hashlib.sha256(), "videos": hashlib.sha256()}
+    _hash_encoder(digests["vae"], model.vae)
+    _hash_files(digests["videos"], data)
+    about: dict[str, Any] = {name: x.hexdigest()[:16] for name, x in digests.items()}
+    about |= {"views": data.config.views, "resolution": data.config.resolution}
+
+    def shelf(variant: str, encode: Callable[[Tensor, int], Tensor]) -> Shelf:
+        digest = plain.copy()
+        digest.update(variant.encode())
+        folder = data.root / FOLDER / digest.hexdigest()[:16]
+        return Shelf(folder=folder, shape=shape, about={**about, "variant": variant}, encode=encode)
+
+    def colours(k: int) -> str:
+        return f"jitter {k} {jitter.STRENGTHS}" if variants.jitter and k else ""
+
+    def images(frames_VTCHW: Tensor, episode: int, k: int) -> Tensor:
+        if colours(k):
+            generators = (_seeded(key, "jitter", k, episode, v) for v in range(shape[1]))
+            clips = zip(frames_VTCHW, generators, strict=True)
+            frames_VTCHW = torch.stack([jitter.jitter_clip(x, generator=g) for x, g in clips])
+        return to_signed(frames_VTCHW)
+
+    def target(k: int) -> Shelf:
+        def encode(frames_VTCHW: Tensor, episode: int) -> Tensor:
+            return _encode(model.encode_frames, images(frames_VTCHW, episode, k), model.device)
+
+        return shelf(colours(k), encode)
+
+    def condition(k: int) -> Shelf:
+        def encode(frames_VTCHW: Tensor, episode: int) -> Tensor:
+            frames = images(frames_VTCHW, episode, k)
+            generator = _seeded(key, "noise", k, episode)
+            frames = frames + noise * torch.randn(frames.shape, generator=generator)
+            return _encode(model.encode_condition, frames, model.device)
+
+        return shelf(f"condition {k} {noise} {colours(k)} {own_vae.hexdigest()[:16]}", encode)
+
+    own_condition = bool(noise) or model.condition_vae is not None
+    return (
+        [target(k) for k in range(variants.count if variants.jitter else 1)],
+        [condition(k) for k in range(variants.count if own_condition else 0)],
+    )
+
+
+def _seeded(*parts: int | str) -> torch.Generator:
+    return torch.Generator().manual_seed(mix(*parts))
+
+
+def _encode(encode: Callable[[Tensor], Tensor], frames: Tensor, device: torch.device) -> Tensor:
+    """Moments (T, V, 2C, h, w) of images (V, T, 3, H, W)."""
+    views = [
+        torch.cat([encode(part.to(device)) for part in view.split(_FRAMES_AT_ONCE)])
+        for view in frames
+    ]
+    return torch.stack(views, dim=1)
+
+
+def _say_why(shelf: Shelf) -> None:
+    """What in the caches that are there does not fit, before a new one is made."""
+    for path in sorted(shelf.folder.parent.glob(f"*/{ABOUT}")):
+        found = json.loads(path.read_text())
+        if found.get("variant", "") == "":
+            wrong = differences(shelf.about, found) or ["state of the dataset"]
+            print(f"{path.parent} is of another {', '.join(wrong)}; encoding anew")
+
+
+def encode_instructions(model: VideoPolicy, data: Demonstrations, *, cache: bool) -> Tensor:
+    """Tokens (tasks, 1, D) of the dataset's instructions, kept beside it if `cache`."""
+    if not cache:
+        return _encode_texts(model, data.tasks)
+    about = [data.tasks, sorted(model.tokenizer.get_vocab().items())]
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for name, tensor in sorted(model.text_encoder.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().float().numpy().tobytes())
+    path = data.root / FOLDER / f"text-{digest.hexdigest()[:16]}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+        np.save(part, _encode_texts(model, data.tasks).cpu().float().numpy())
+        os.replace(part, path)
+    return torch.from_numpy(np.load(path)).to(model.device)
+
+
+def _encode_texts(model: VideoPolicy, texts: list[str]) -> Tensor:
+    parts = [texts[i : i + 256] for i in range(0, len(texts), 256)]
+    return torch.cat([model.encode_text(part) for part in parts])

@@ -23,14 +23,18 @@ _NONE = torch.tensor(float("nan"))  # of a stream that the stage does not have
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Means over what is real: total to optimise, and each stream's own."""
+    """Means over what is real: total to optimise, each stream's own, and sample by sample."""
 
     total: Tensor
     video: Tensor
     action: Tensor = _NONE
+    video_B: Tensor = _NONE
+    action_B: Tensor = _NONE
+    sigma_video_B: Tensor = _NONE
+    sigma_action_B: Tensor = _NONE
 
     def parts(self) -> dict[str, float]:
-        """Each stream's loss that there is, for the log."""
+        """Each stream's mean that there is."""
         values = {"video": self.video.item(), "action": self.action.item()}
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
@@ -41,6 +45,12 @@ def masked_mean(error: Tensor, mask: Tensor) -> Tensor:
     return (rows * mask).sum() / mask.sum().clamp(min=1)
 
 
+def sample_means(error: Tensor, mask_BR: Tensor) -> Tensor:
+    """The same mean sample by sample (B,), for the log; not a number where no row is real."""
+    rows_BR = error.detach().flatten(2).mean(-1)
+    return (rows_BR * mask_BR).sum(1) / mask_BR.sum(1)
+
+
 def stream_errors(
     model: VideoPolicy,
     *,
@@ -49,6 +59,7 @@ def stream_errors(
     condition_BSChw: Tensor,
     text_B1D: Tensor,
     sigma_B: Tensor,
+    sigma_action_B: Tensor | None = None,
     actions_BKA: Tensor | None = None,
     action_noise_BNKA: Tensor | None = None,
     with_video: bool = True,
@@ -56,19 +67,22 @@ def stream_errors(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Squared errors of both v-predictions, element by element, from clean signals and noises.
 
-    One noise level for both streams; the EDM-weighted error of the denoised signal is the same.
+    One noise level for both streams unless the actions have their own; the EDM-weighted error of
+    the denoised signal is the same.
     """
     s = sigma_B[:, None, None, None, None]
+    s_action = s[..., 0] if sigma_action_B is None else sigma_action_B[:, None, None, None]
     actions_in = actions = None
     if actions_BKA is not None and action_noise_BNKA is not None:
         actions = actions_BKA[:, None]
-        actions_in = (actions + s[..., 0] * action_noise_BNKA) * c_in(s[..., 0])
+        actions_in = (actions + s_action * action_noise_BNKA) * c_in(s_action)
     video_out, actions_out = model(
         (video_BSChw + s * video_noise_BSChw) * c_in(s),
         condition_BSChw,
         text_B1D,
         c_noise(sigma_B),
         actions_in,
+        c_noise_action_B=None if sigma_action_B is None else c_noise(sigma_action_B),
         with_video=with_video,
         stop_action_gradient=stop_action_gradient,
     )
@@ -77,7 +91,7 @@ def stream_errors(
         video_error = (video_out - velocity(video_BSChw, video_noise_BSChw, s)) ** 2
     if actions is None or action_noise_BNKA is None:
         return video_error, None
-    return video_error, (actions_out - velocity(actions, action_noise_BNKA, s[..., 0])) ** 2
+    return video_error, (actions_out - velocity(actions, action_noise_BNKA, s_action)) ** 2
 
 
 def policy_losses(
@@ -93,6 +107,7 @@ def policy_losses(
     stop_action_gradient: bool = False,
     mask_padding: bool = True,
     sample_latents: bool = False,
+    independent_sigmas: bool = False,
 ) -> Losses:
     """Video and action loss of one batch; all noise comes from `generator`."""
     config, size, device = model.config, len(batch.text_B1D), batch.text_B1D.device
@@ -126,6 +141,9 @@ def policy_losses(
         assert config.action_stats is not None
         actions = normalise(batch.chunk.actions_BKA, config.action_stats)
         actions_noise = noise(size, draws, *actions.shape[1:])
+    sigma_action = None
+    if with_actions and independent_sigmas:
+        sigma_action = sample_sigma(config.noise, size, generator=generator).to(device)
     with text_in_slots:
         video_error, action_error = stream_errors(
             model,
@@ -134,26 +152,34 @@ def policy_losses(
             condition_BSChw=condition,
             text_B1D=text,
             sigma_B=sigma,
+            sigma_action_B=sigma_action,
             actions_BKA=actions,
             action_noise_BNKA=actions_noise,
             with_video=not with_actions or video_weight != 0,
             stop_action_gradient=stop_action_gradient,
         )
     video = action = _NONE
+    for_log = {"sigma_video_B": sigma, "sigma_action_B": sigma}
+    if sigma_action is not None:
+        for_log["sigma_action_B"] = sigma_action
     if video_error is not None:
         frame_is_pad_BT = batch.chunk.frame_is_pad_BT.to(device) & mask_padding
         real_BS = canvas.slot_mask(frame_is_pad_BT, views=len(config.views))
         video = masked_mean(video_error, real_BS)
+        for_log["video_B"] = sample_means(video_error, real_BS)
     if action_error is not None:
         real_BK = ~(batch.chunk.action_is_pad_BK.to(device) & mask_padding)
         real_BK = real_BK & batch.has_actions_B.to(device)[:, None]
-        action = masked_mean(action_error.mean(1), real_BK)  # over the draws
+        action_error = action_error.mean(1)  # over the draws
+        action = masked_mean(action_error, real_BK)
+        for_log["action_B"] = sample_means(action_error, real_BK)
     if video_error is None or action_error is None:
-        return Losses(total=video if action_error is None else action, video=video, action=action)
+        total = video if action_error is None else action
+        return Losses(total=total, video=video, action=action, **for_log)
     if video_weight is None:
         video_weight = config.slots / (config.slots + config.horizon)
     total = video_weight * video + (1 - video_weight) * action
-    return Losses(total=total, video=video, action=action)
+    return Losses(total=total, video=video, action=action, **for_log)
 
 
 def autoencoder_losses(

@@ -11,13 +11,28 @@ from vp_agent.errors import require
 class TrainSettings:
     """Trains one stage of a Video Policy on a LeRobot dataset."""
 
-    stage: Literal["vae", "video", "action", "joint"]
+    stage: Literal["vae", "video", "action", "joint", "none"]
     """vae: a small autoencoder; video: the U-Net; action: the head on the frozen U-Net; joint:
-    U-Net and head."""
-    data: Path
-    """LeRobot v3 dataset folder."""
+    U-Net and head; none: the head on a frozen U-Net that no video stage has tuned."""
+    data: Path | tuple[Path, ...]
+    """LeRobot v3 dataset folders or Hub repositories; several are mixed."""
     out: Path
     """Run folder; must not exist unless --resume."""
+    recipe: str | None = None
+    """Start from a named set of flags (see vp_agent.train.recipes); yours win over them."""
+    show: bool = False
+    """Print the settings in full and stop."""
+    data_weights: tuple[float, ...] | None = None
+    """Share of the samples from each dataset; the default is its share of the frames."""
+    key_map: tuple[str, ...] | None = None
+    """How the datasets name things, one for all or one each: own, libero, robocasa365 or a .json
+    file; the default is to look at their features."""
+    tasks_with_actions: tuple[str, ...] | None = None
+    """Instructions (* stands for any text) or dataset names whose actions are learned; of the
+    others only the video is."""
+    action_range: Literal["check", "keep", "data"] = "check"
+    """An agent that has learned actions keeps their range; check: if at most a quarter of the new
+    ones lie outside; keep: in any case; data: no, it takes the new data's."""
     preset: str | None = None
     """Configuration to start from scratch with, or to make from Stable Video Diffusion (see
     vp_agent.presets)."""
@@ -32,12 +47,18 @@ class TrainSettings:
     """Height and width to train at, instead of the preset's or the stage before's."""
     steps: int = 10_000
     batch_size: int = 16
+    """Samples of one process and one pass; a step has this times processes times accumulation."""
+    accumulation: int = 1
+    """Passes whose gradients are added up before a step."""
     lr: float = 1e-5
     """Learning rate of the U-Net (or the VAE)."""
     head_lr: float = 5e-5
     """Learning rate of the adapter and the action U-Net."""
     warmup_steps: int = 0
     lr_schedule: Literal["constant", "cosine"] = "constant"
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of AdamW, with eps: as published; without weight decay it is the published Adam."""
+    eps: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     ema_decay: float = 0.999
@@ -46,6 +67,8 @@ class TrainSettings:
     """Share of samples whose text, and independently whose images, are hidden (for guidance)."""
     dropout_per_slot: bool = False
     """Hide conditions frame slot by frame slot, as published, instead of in whole samples."""
+    independent_sigmas: bool = False
+    """Draw the actions' noise level apart from the video's, for samplers that step them apart."""
     sample_latents: bool = False
     """Draw the target latents from the VAE's posterior, as published, instead of its mean."""
     action_padding: Literal["last", "zero"] = "last"
@@ -58,6 +81,10 @@ class TrainSettings:
     """Weight of the video loss; the default is the published share of rows, S / (S + K)."""
     stop_action_gradient: bool = False
     """Joint stage: keep the action loss out of the U-Net (published joint training lets it in)."""
+    lora_rank: int = 0
+    """Train low-rank adapters on the U-Net's transformers instead of its weights (extra [lora])."""
+    gradient_checkpointing: bool = False
+    """Compute the U-Net's feature maps again in the backward pass instead of keeping them."""
     action_episodes: int | None = None
     """Only the first n episodes have action labels; the video loss still sees all."""
     holdout: float = 0.05
@@ -66,22 +93,56 @@ class TrainSettings:
     """Stage vae: weight of the KL term."""
     cache: bool = True
     """Encode every frame once into memory-mapped latents beside the dataset."""
+    jitter: bool = False
+    """Change the colours of every training window, view by view, as published."""
+    cache_variants: int = 4
+    """With the cache: copies of a frame to draw from, where --jitter (the first copy is plain) or
+    the policy's image noise makes them differ."""
     seed: int = 0
     save_every: int = 500
     eval_every: int = 500
     log_every: int = 20
     keep: int = 2
-    """Checkpoints to keep."""
+    """Newest checkpoints to keep."""
+    keep_every: int | None = None
+    """Also keep the checkpoints at multiples of this many steps."""
+    log_with: Literal["tensorboard", "wandb"] | None = None
+    """Also log there (extras of these names); metrics.jsonl is always written."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     """CPU threads of torch; the default is torch's own choice."""
     resume: bool = False
     """Go on with the run in --out."""
+    plan: bool = False
+    """Print the memory, FLOPs and days that this command would take, and do nothing else."""
 
     def __post_init__(self) -> None:
+        count = len(self.datasets)
+        require(count > 0, "--data names no dataset")
+        require(
+            self.data_weights is None
+            or (len(self.data_weights) == count and min(self.data_weights) > 0),
+            f"--data-weights needs a positive number for each of {count} datasets, got "
+            f"{self.data_weights}",
+        )
+        require(
+            self.key_map is None or len(self.key_map) in (1, count),
+            f"--key-map needs one name, or one for each of {count} datasets, got {self.key_map}",
+        )
+        require(
+            self.cache_variants >= (2 if self.jitter and self.cache else 1),
+            "--cache-variants counts the plain copy, too: with --jitter it must be >= 2, got "
+            f"{self.cache_variants}",
+        )
         require(self.steps >= 1, f"--steps must be >= 1, got {self.steps}")
         require(self.batch_size >= 1, f"--batch-size must be >= 1, got {self.batch_size}")
+        require(self.accumulation >= 1, f"--accumulation must be >= 1, got {self.accumulation}")
+        require(self.keep >= 1, f"--keep must be >= 1, got {self.keep}; the last one stays")
+        for name in ("save_every", "eval_every", "log_every", "keep_every"):
+            value = getattr(self, name)
+            flag = name.replace("_", "-")
+            require(value is None or value >= 1, f"--{flag} must be >= 1, got {value}")
         require(0 <= self.holdout < 1, f"--holdout must be in [0, 1), got {self.holdout}")
         require(
             self.from_svd or (self.preset is None) != (self.init is None),
@@ -93,8 +154,27 @@ class TrainSettings:
         )
         require(
             self.stage != "action" or self.init is not None,
-            "--stage action needs --init: the run folder of the video stage",
+            "--stage action needs --init: the run folder of the video stage; for a U-Net that no "
+            "video stage has tuned, --stage none",
         )
+        require(
+            not self.lora_rank or self.stage in ("video", "joint"),
+            f"--lora-rank is for stages that train the U-Net (video, joint), not {self.stage}",
+        )
+        require(
+            self.mixed_precision != "fp16" or self.device != "cpu",
+            "--mixed-precision fp16 needs a GPU; on the CPU use bf16 or no",
+        )
+
+    @property
+    def head_only(self) -> bool:
+        """Whether the U-Net stays as it is."""
+        return self.stage in ("action", "none")
+
+    @property
+    def datasets(self) -> tuple[Path, ...]:
+        """The datasets of --data; run folders hold a single one as a plain path."""
+        return (self.data,) if isinstance(self.data, Path) else self.data
 
     @property
     def from_svd(self) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vp_agent.config import ActionStats
+from vp_agent.errors import DatasetError
 from vp_agent.images import fit_image
 
 ActionPadding = Literal["last", "zero"]
@@ -39,6 +40,18 @@ def action_chunks(
     if padding == "zero":
         chunks_BKA[is_pad_BK] = 0
     return chunks_BKA, is_pad_BK
+
+
+def action_range(actions_NA: np.ndarray, *, where: str) -> ActionStats:
+    """Range of every dimension; a constant one is a `DatasetError` that names `where`."""
+    constant = np.flatnonzero(np.ptp(actions_NA, axis=0) == 0)
+    if len(constant):
+        raise DatasetError(
+            f"{where}: action dimension {constant[0]} is constant; it cannot be normalised"
+        )
+    return ActionStats(
+        min=tuple(actions_NA.min(axis=0).tolist()), max=tuple(actions_NA.max(axis=0).tolist())
+    )
 
 
 def fit_images(images: Tensor, resolution: tuple[int, int]) -> Tensor:

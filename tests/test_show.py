@@ -1,0 +1,53 @@
+"""`vp-agent data stats` and `show`: the numbers and the pictures of a dataset."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_data import write_toy_dataset
+
+from vp_agent.cli import main
+from vp_agent.train.dataset_stats import Share, dataset_stats
+
+pytest.importorskip("lerobot", reason="needs the extra")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    return write_toy_dataset(tmp_path_factory.mktemp("toy") / "square", episodes=5)
+
+
+def test_stats_count_and_range_what_was_written(toy, capsys):
+    stats = dataset_stats(toy)
+    assert (stats.episodes, stats.frames, stats.hours) == (5, 120, 120 / 20 / 3600)
+    assert stats.tasks == {"move the square": Share(episodes=5, frames=120)}
+    assert stats.views == {"gripper": (64, 64), "left": (64, 64)}
+    assert len(stats.ranges["action"]) == 7
+    assert -1 <= stats.ranges["action"]["0"].min < -0.8
+    assert main(["data", "stats", str(toy)]) == 0
+    assert "5       120  move the square" in capsys.readouterr().out
+    assert main(["data", "stats", str(toy), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ranges"]["action"]["6"]["max"] <= 1
+
+
+def test_the_sheet_shows_first_middle_and_last_frame_of_every_view(toy, tmp_path, capsys):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    out = tmp_path / "sheet.png"
+    command = ["data", "show", str(toy), "--out", str(out), "--episodes", "2", "--width", "64"]
+    assert main(command) == 0
+    sheet = np.asarray(Image.open(out))
+    dataset: Any = LeRobotDataset("x", root=toy, video_backend="pyav", return_uint8=True)
+    height = sheet.shape[0] // 2
+    for line, first in enumerate((0, 4 * 24)):  # evenly spread: the first and the last episode
+        for v, view in enumerate(("gripper", "left")):
+            for i, step in enumerate((0, 12, 23)):
+                left, top = 6 + v * (3 * 64 + 6) + i * 64, line * height + 38
+                shown = sheet[top : top + 64, left : left + 64]
+                true = dataset[first + step][f"observation.images.{view}"].permute(1, 2, 0).numpy()
+                assert np.array_equal(shown, true)
+    assert main(command) == 2
+    assert "exists already" in capsys.readouterr().err

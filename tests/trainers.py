@@ -1,0 +1,68 @@
+"""Trainings in processes of their own, forked from one that has torch and LeRobot imported."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from vp_agent.train.settings import TrainSettings
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["vp_agent.train.trainer", "lerobot.datasets.lerobot_dataset"])
+
+
+def start_trainers(
+    settings: TrainSettings,
+    log: Path,
+    *,
+    processes: int = 1,
+    before: Callable[[], object] | None = None,
+) -> list[Any]:
+    """Starts the processes of one training; each writes to `log` what it prints or raises.
+
+    Args:
+        settings: of the training.
+        log: file of every process, ending in its rank.
+        processes: how many, joined by gloo as by accelerate launch or torchrun.
+        before: called in each process before it trains.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        environ = {"CUDA_VISIBLE_DEVICES": ""}
+        if processes > 1:
+            environ |= {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(processes),
+                "LOCAL_WORLD_SIZE": str(processes),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            }
+        process = _CONTEXT.Process(
+            target=_train, args=(settings, environ, f"{log}.{rank}", before), daemon=True
+        )
+        process.start()
+        started.append(process)
+    return started
+
+
+def _train(
+    settings: TrainSettings, environ: dict[str, str], log: str, before: Callable[[], object] | None
+) -> None:
+    from vp_agent.train.trainer import train
+
+    os.environ.update(environ)
+    with open(log, "a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        try:
+            if before is not None:
+                before()
+            train(settings)
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=file)
+            raise

@@ -1,0 +1,81 @@
+"""`vp-agent data cache`: latents and instructions encoded ahead of training, by many processes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vp_agent.errors import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """Encodes datasets once for the training of one agent; killed, it goes on where it was.
+
+    Several of these share the work when each has its own --rank of the same --world; training
+    with the same datasets, views, resolution and variants then reads what they made.
+    """
+
+    data: Path | tuple[Path, ...]
+    """LeRobot v3 dataset folders or Hub repositories."""
+    init: Path | None = None
+    """Run folder, agent folder or Stable Video Diffusion, as for `vp-agent train`."""
+    preset: str | None = None
+    text_encoder: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+    views: tuple[str, ...] | None = None
+    resolution: tuple[int, int] | None = None
+    key_map: tuple[str, ...] | None = None
+    """How the datasets name things, as for `vp-agent train`."""
+    jitter: bool = False
+    """Copies with other colours, for training with --jitter."""
+    cache_variants: int = 4
+    """Copies of a frame, the plain one included, where --jitter or the policy's image noise makes
+    them differ."""
+    rank: int = 0
+    world: int = 1
+    """This process encodes every world-th episode, beginning with its rank."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.rank < self.world,
+            f"--rank must be in 0..{self.world - 1} for --world {self.world}, got {self.rank}",
+        )
+
+
+def cache(settings: CacheSettings) -> list[Path]:
+    """Does this process's share; returns the folders that are whole then."""
+    import torch
+
+    from vp_agent.train.latent_cache import Variants, encode_instructions, shelves
+    from vp_agent.train.mixture import open_mixture
+    from vp_agent.train.settings import TrainSettings
+    from vp_agent.train.shelf import fill
+    from vp_agent.train.stages import start_model
+
+    train = TrainSettings(
+        stage="video",
+        out=Path(),
+        **{
+            name: getattr(settings, name)
+            for name in ("data", "init", "preset", "text_encoder", "views", "resolution", "key_map")
+        },
+        jitter=settings.jitter,
+        cache_variants=settings.cache_variants,
+    )
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = start_model(train).to(device).requires_grad_(False).eval()
+    variants = Variants.of(model, count=settings.cache_variants, jitter=settings.jitter)
+    folders = []
+    for part in open_mixture(train, model.config).parts:
+        targets, conditions = shelves(model, part, variants)
+        fill(part, [*targets, *conditions], rank=settings.rank, world=settings.world)
+        encode_instructions(model, part, cache=True)
+        for shelf in (*targets, *conditions):
+            share = (
+                "whole" if shelf.is_whole else f"{len(shelf.done())} of {part.episodes} episodes"
+            )
+            print(f"{shelf.folder}: {share}")
+        folders += [shelf.folder for shelf in (*targets, *conditions) if shelf.is_whole]
+    return folders

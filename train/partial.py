@@ -1,0 +1,36 @@
+"""The folder `<out>.partial`, in which work that can be killed goes on where it was."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vp_agent.errors import ConfigError, OutputExistsError
+from vp_agent.files import write_json
+
+
+def open_partial(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Path:
+    """The folder to work in until `out` can appear in one rename.
+
+    `identity` is everything that changes the result, as JSON; work that goes on (`resume`) must
+    have begun with the same.
+    """
+    if out.exists():
+        raise OutputExistsError(f"{out} exists already; give another --out or remove it")
+    partial = out.with_name(out.name + ".partial")
+    record = partial / "settings.json"
+    if not record.exists():  # a kill before this file was written left nothing of use
+        write_json(record, identity)
+        return partial
+    if not resume:
+        raise OutputExistsError(
+            f"{partial} holds unfinished work; add --resume to go on, or remove it"
+        )
+    before = json.loads(record.read_text())
+    for name in sorted(identity.keys() | before.keys()):
+        if identity.get(name) != before.get(name):
+            raise ConfigError(
+                f"cannot resume {partial}: {name} was {before.get(name)!r} and is now "
+                f"{identity.get(name)!r}; use the old value or another --out"
+            )
+    return partial

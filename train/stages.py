@@ -1,0 +1,105 @@
+"""The stages: where a model starts, what of it learns, and what is minimised."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vp_agent.checkpoints.svd import start_from_svd
+from vp_agent.folder import load_agent
+from vp_agent.locate import locate
+from vp_agent.model.shortcuts import freeze_idle
+from vp_agent.model.video_policy import VideoPolicy
+from vp_agent.presets import preset
+from vp_agent.randomness import mix
+from vp_agent.train.batches import Batch
+from vp_agent.train.lora import add_lora
+from vp_agent.train.losses import Losses, autoencoder_losses, policy_losses
+from vp_agent.train.settings import TrainSettings
+
+PARTS = {
+    "vae": ("vae",),
+    "video": ("unet",),
+    "action": ("adapter", "action_head"),
+    "joint": ("unet", "adapter", "action_head"),
+    "none": ("adapter", "action_head"),
+}
+
+
+class StageModel(nn.Module):
+    """What is optimised: a policy whose forward pass gives the stage's losses.
+
+    Data-parallel wrappers act on calls, so the losses are computed in one.
+    """
+
+    def __init__(self, policy: VideoPolicy, settings: TrainSettings) -> None:
+        super().__init__()
+        self.policy, self.settings = policy, settings
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """Losses of one batch; all noise comes from `generator`."""
+        settings = self.settings
+        if settings.stage == "vae":
+            return autoencoder_losses(
+                self.policy, batch.clips_BTCHW, generator=generator, kl_weight=settings.kl_weight
+            )
+        return policy_losses(
+            self.policy,
+            batch,
+            generator=generator,
+            with_actions=settings.stage != "video",
+            draws=settings.action_draws,
+            dropout=settings.condition_dropout,
+            dropout_per_slot=settings.dropout_per_slot,
+            mask_padding=settings.mask_padding,
+            sample_latents=settings.sample_latents,
+            # The frozen U-Net makes the video loss a constant of the head's stages: not computed.
+            video_weight=0.0 if settings.head_only else settings.video_weight,
+            stop_action_gradient=settings.stop_action_gradient,
+            independent_sigmas=settings.independent_sigmas,
+        )
+
+
+def start_model(settings: TrainSettings) -> VideoPolicy:
+    """The stage before's agent, Stable Video Diffusion, or fresh weights from a preset."""
+    if settings.init is not None and not settings.from_svd:
+        return load_agent(locate(settings.init), resolution=settings.resolution)
+    config = preset(settings.preset or "svd-robocasa")
+    config = config.replace(
+        views=settings.views or config.views, resolution=settings.resolution or config.resolution
+    )
+    if settings.from_svd:
+        return start_from_svd(
+            config, svd=str(settings.init), text=settings.text_encoder, seed=settings.seed
+        )
+    # Fresh weights come from torch's global generator: set it here only, and put it back.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix(settings.seed, "weights"))
+        return VideoPolicy(config)
+
+
+def choose_trainable(policy: VideoPolicy, settings: TrainSettings) -> None:
+    """Leaves gradients to the stage's parts, or to the U-Net's adapter matrices."""
+    policy.requires_grad_(False).eval()
+    for part in PARTS[settings.stage]:
+        getattr(policy, part).requires_grad_(True).train()
+    if settings.lora_rank:
+        add_lora(policy.unet, rank=settings.lora_rank, seed=settings.seed)
+    freeze_idle(policy.unet)
+    if settings.gradient_checkpointing:
+        policy.unet.enable_gradient_checkpointing()
+
+
+def parameter_groups(policy: VideoPolicy, settings: TrainSettings) -> list[dict[str, Any]]:
+    """The heads learn at their own rate."""
+    groups = []
+    for part in PARTS[settings.stage]:
+        rate = settings.head_lr if part in ("adapter", "action_head") else settings.lr
+        groups.append({"params": list(getattr(policy, part).parameters()), "lr": rate})
+    return groups
+
+
+def set_latent_scale(policy: VideoPolicy, scale: float) -> None:
+    """Makes `scale` the VAE's scaling factor, in its own configuration and in ours."""
+    policy.vae.register_to_config(scaling_factor=scale)
+    policy.config = policy.config.replace(vae={**policy.config.vae, "scaling_factor": scale})
