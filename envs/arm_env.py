@@ -4,6 +4,8 @@ cameras, moved by an arm.
 
 # K action steps, A action dim
 
+import hashlib
+import os
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +16,16 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import seeding
 
-from vp_agent.envs.rendering import RENDER_QUALITIES, Cameras, RenderQuality
+from vp_agent.envs.rendering import (
+    RENDER_QUALITIES,
+    TRANSFORMS,
+    Cameras,
+    RenderQuality,
+    Transform,
+)
 from vp_agent.errors import ActionError, ConfigError, UnknownNameError, closest
 from vp_agent.images import check_resolution
+from vp_agent.wrappers.finite_action import finite_numbers
 
 CONTROL_HZ = 20
 ACTION_SIZE = 7  # end-effector delta (position 3, rotation vector 3), gripper
@@ -31,7 +40,8 @@ class ArmEnv(gym.Env):
 
     Attributes:
         views: view -> name of the simulator's camera.
-        transform: how its images are turned; "flip_v" is upright.
+        transform: how images are turned ("flip_v": upright); an agent has to see what it was
+            trained on.
         sim_env: the simulator's own environment; made when it is first asked for.
     """
 
@@ -51,7 +61,9 @@ class ArmEnv(gym.Env):
         render_mode: Literal["rgb_array"] | None,
         reach: Sequence[float],
         packages: Sequence[str],
+        transform: Transform = "flip_v",
     ) -> None:
+        check_name("transform", transform, TRANSFORMS)
         check_name("render_quality", render_quality, RENDER_QUALITIES)
         if render_mode is not None:
             check_name("render_mode", render_mode, self.metadata["render_modes"])
@@ -66,7 +78,7 @@ class ArmEnv(gym.Env):
         self.render_quality: RenderQuality = render_quality
         self.terminate_on_success = terminate_on_success
         self.render_mode = render_mode
-        self.transform = "flip_v"
+        self.transform: Transform = transform
         self._packages, self._versions = tuple(packages), dict[str, str]()
         self._sim_env: Any = None
         self._cameras: Cameras | None = None
@@ -144,6 +156,9 @@ class ArmEnv(gym.Env):
                 sites=self.draws_sites,
             )
         self._steps = 0
+        data = self.sim_env.sim.data
+        state = np.concatenate([data.qpos, data.qvel]).astype(np.float64)
+        self._state_hash = hashlib.sha256(state.tobytes()).hexdigest()
         return self._observation(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -160,7 +175,9 @@ class ArmEnv(gym.Env):
         """
         if self._steps is None:
             raise gym.error.ResetNeeded("no episode is running; call env.reset(seed=...) first")
-        actions = [_checked_action(action) for action in actions_KA]
+        actions = [
+            np.clip(finite_numbers(action, (ACTION_SIZE,)), -1.0, 1.0) for action in actions_KA
+        ]
         if not actions:
             raise ActionError("an empty chunk; give at least one action")
         reward, terminated, truncated, info = 0.0, False, False, {}
@@ -200,7 +217,10 @@ class ArmEnv(gym.Env):
         }
         if self._cameras is not None:
             images = self._cameras.draw(self.sim_env.sim.data._data, self.views.values())
-            self._pixels = dict(zip(self.views, images, strict=True))
+            turned = TRANSFORMS[self.transform]
+            self._pixels = {
+                view: turned(image) for view, image in zip(self.views, images, strict=True)
+            }
             observation["pixels"] = {view: image.copy() for view, image in self._pixels.items()}
         return observation
 
@@ -210,6 +230,8 @@ class ArmEnv(gym.Env):
             "seed": self._seed,
             "versions": dict(self._versions),  # callers keep infos: share nothing between them
             "render_quality": self.render_quality,
+            "gl": os.environ.get("MUJOCO_GL", ""),
+            "state_hash": self._state_hash,
             **self._facts(),
         }
 
@@ -251,15 +273,6 @@ def check_name(what: str, name: Any, known: Sequence[str] | Mapping[str, Any]) -
         )
 
 
-def axis_angle(quaternion_wxyz: np.ndarray) -> np.ndarray:
-    """Rotation vector of a MuJoCo quaternion, with an angle between 0 and 2 pi."""
-    # The angle runs to 2 pi: the hand points down (angle about pi), where the shorter of the two
-    # equal rotations would jump from +pi to -pi. MuJoCo's quaternion itself is continuous.
-    w, xyz = float(np.clip(quaternion_wxyz[0], -1, 1)), quaternion_wxyz[1:]
-    sine = np.sqrt(1 - w * w)
-    return np.zeros(3) if sine < 1e-9 else xyz * (2 * np.arccos(w) / sine)
-
-
 @contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
     """robosuite draws from NumPy's global generator; the caller's is put back afterwards."""
@@ -269,15 +282,3 @@ def seeded_globals(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(state)
-
-
-def _checked_action(action: Any) -> np.ndarray:
-    try:
-        numbers = np.asarray(action, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ActionError(f"the action must be {ACTION_SIZE} numbers, not {action!r}") from error
-    if numbers.shape != (ACTION_SIZE,):
-        raise ActionError(f"the action must have shape ({ACTION_SIZE},), not {numbers.shape}")
-    if not np.isfinite(numbers).all():
-        raise ActionError(f"the action must be finite, not {numbers}")
-    return np.clip(numbers, -1.0, 1.0)

@@ -15,7 +15,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
 from vp_agent.envs.arm_env import ArmEnv
-from vp_agent.envs.families import FAMILIES, Family
+from vp_agent.envs.families import FAMILIES
 from vp_agent.envs.worker import DEADLINE_S, WorkerEnv
 from vp_agent.errors import ConfigError, MissingExtraError, UnknownNameError, closest
 
@@ -60,14 +60,21 @@ def make_env(
                 "deadline_s is of a worker, and this environment runs in this process; "
                 "say python='self' as well"
             )
-        creator: Any = load_env_creator(_family(env_id).entry_point)
+        family = next(family for family in FAMILIES if env_id in family.environments)
+        creator: Any = load_env_creator(family.entry_point)
         return creator(**kwargs)
+    if deadline_s is not None:
+        place = replace(place, deadline_s=deadline_s)
+    return make_in_worker(env_id, place=place, kwargs=kwargs)
+
+
+def make_in_worker(
+    env_id: str, *, place: Place | None = None, kwargs: Mapping[str, Any]
+) -> WorkerEnv:
+    """The environment in a worker, in any case: at `place`, or where vp-agent.toml says."""
+    place = place or place_of(env_id) or Place()
     return WorkerEnv(
-        env_id,
-        python=place.python,
-        env=place.env,
-        deadline_s=place.deadline_s if deadline_s is None else deadline_s,
-        kwargs=kwargs,
+        env_id, python=place.python, env=place.env, deadline_s=place.deadline_s, kwargs=kwargs
     )
 
 
@@ -82,7 +89,8 @@ def place_of(env_id: str, *, python: str | None = None) -> Place | None:
     """
     if python is not None:
         return Place(python=python)
-    return read_places().get(_family(env_id).name)
+    family = next((family for family in FAMILIES if env_id in family.environments), None)
+    return None if family is None else read_places().get(family.name)  # None: not of this package
 
 
 def read_places() -> dict[str, Place]:
@@ -147,7 +155,3 @@ def _toml() -> Any:
         raise MissingExtraError(
             f"reading {CONFIG_NAME} on Python 3.10 needs tomli: pip install tomli"
         ) from error
-
-
-def _family(env_id: str) -> Family:
-    return next(family for family in FAMILIES if env_id in family.environments)

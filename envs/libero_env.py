@@ -2,12 +2,12 @@
 
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from vp_agent.envs.arm_env import ArmEnv, axis_angle, camera_of_view, check_name, seeded_globals
+from vp_agent.envs.arm_env import ArmEnv, camera_of_view, check_name, seeded_globals
 from vp_agent.envs.families import LIBERO_TASKS
 from vp_agent.envs.libero_install import find_assets, load_libero, require_package
 from vp_agent.envs.libero_tasks import (
@@ -17,23 +17,13 @@ from vp_agent.envs.libero_tasks import (
     initial_states,
     libero_task,
 )
-from vp_agent.envs.rendering import RenderQuality
+from vp_agent.envs.rendering import RenderQuality, Transform
+from vp_agent.envs.robosuite_api import ARM_REACH, arm_state
 from vp_agent.errors import SimulatorError
 
-Transform = Literal["flip_v", "raw", "rot180"]
-TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
-
 _CAMERAS = {"agent": "agentview", "gripper": "robot0_eye_in_hand"}
-# bounds of the arm state: end-effector position 3, axis-angle 3, finger positions 2
-_REACH = [10.0] * 3 + [2 * np.pi] * 3 + [1.0] * 2
 _REST = np.array([0.0] * 6 + [-1.0])  # no motion, open hand
 _PLACEMENT_TRIES = 100
-# from the upright image, which is what a viewer in the simulator would see
-_FROM_UPRIGHT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "flip_v": lambda image: image,
-    "raw": lambda image: image[::-1],
-    "rot180": lambda image: image[:, ::-1],
-}
 
 
 class LiberoEnv(ArmEnv):
@@ -41,7 +31,6 @@ class LiberoEnv(ArmEnv):
 
     Attributes:
         protocol: "states" or "uva".
-        transform: how LIBERO's images are turned; an agent has to see what it was trained on.
     """
 
     draws_sites = True  # a burner that is on glows by a site
@@ -85,7 +74,6 @@ class LiberoEnv(ArmEnv):
         """
         check_name("task", task, LIBERO_TASKS)
         check_name("protocol", protocol, PROTOCOLS)
-        check_name("transform", transform, TRANSFORMS)
         require_package()
         rules = PROTOCOLS[protocol]
         self._libero = libero_task(task)
@@ -100,11 +88,11 @@ class LiberoEnv(ArmEnv):
             render_quality=render_quality,
             terminate_on_success=terminate_on_success,
             render_mode=render_mode,
-            reach=_REACH,
+            reach=ARM_REACH,
             packages=("hf-libero", "robosuite", "mujoco"),
+            transform=transform,
         )
         self.protocol = protocol
-        self.transform: Transform = transform
         self._assets, self._state_index = find_assets(assets), None
 
     def _make_sim_env(self) -> Any:
@@ -155,23 +143,7 @@ class LiberoEnv(ArmEnv):
         )
 
     def _state(self) -> np.ndarray:
-        robot, data = self.sim_env.robots[0], self.sim_env.sim.data
-        hand = self.sim_env.sim.model.body_name2id(robot.robot_model.eef_name)
-        return np.concatenate(
-            [
-                data.site_xpos[robot.eef_site_id],
-                axis_angle(data.body_xquat[hand]),
-                data.qpos[robot._ref_gripper_joint_pos_indexes],
-            ]
-        )
-
-    def _observation(self) -> dict[str, Any]:
-        observation = super()._observation()
-        if "pixels" in observation:
-            turned = _FROM_UPRIGHT[self.transform]
-            self._pixels = {view: turned(image).copy() for view, image in self._pixels.items()}
-            observation["pixels"] = {view: image.copy() for view, image in self._pixels.items()}
-        return observation
+        return arm_state(self.sim_env)
 
     def _facts(self) -> dict[str, Any]:
         return {

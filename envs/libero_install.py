@@ -4,7 +4,6 @@ python -m vp_agent.envs.libero_install downloads the assets from the Hugging Fac
 """
 
 import importlib
-import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from vp_agent.envs.families import Missing
 from vp_agent.envs.libero_tasks import package_folder
-from vp_agent.envs.rendering import choose_gl, gl_error
+from vp_agent.envs.robosuite_api import import_robosuite
 from vp_agent.errors import MissingExtraError, SimulatorError, need
 from vp_agent.files import write_json
 
@@ -133,13 +132,8 @@ def load_libero(assets: str | os.PathLike[str] | None) -> Any:
     """
     require_package()
     folder = find_assets(assets) or download_assets()
-    choose_gl()
-    logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
     _configure()
-    try:
-        importlib.import_module("robosuite")
-    except Exception as error:  # PyOpenGL without its library raises AttributeError and others
-        raise gl_error(error) from error
+    import_robosuite()
     libero: Any = importlib.import_module("libero.libero")
     libero._assets_path_cache = str(folder)  # its configuration file has a key that it ignores
     return importlib.import_module("libero.libero.envs.env_wrapper")

@@ -28,7 +28,6 @@ class Protocol:
         horizon: in steps; None takes the suite's.
         views: default views.
         resolution: default (height, width).
-        first_seed: of its episodes.
     """
 
     fixed_states: bool
@@ -36,7 +35,6 @@ class Protocol:
     horizon: int | None
     views: tuple[str, ...]
     resolution: tuple[int, int]
-    first_seed: int
 
 
 PROTOCOLS = {
@@ -46,7 +44,6 @@ PROTOCOLS = {
         horizon=None,
         views=("agent", "gripper"),
         resolution=(256, 256),
-        first_seed=0,
     ),
     # the evaluation of Unified Video Action Model, arXiv 2503.00200: its libero10 task and runner
     "uva": Protocol(
@@ -55,7 +52,6 @@ PROTOCOLS = {
         horizon=500,
         views=("agent",),
         resolution=(128, 128),
-        first_seed=100_000,
     ),
 }
 

@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,13 @@ from vp_agent.errors import SimulatorError
 
 RenderQuality = Literal["full", "fast"]
 RENDER_QUALITIES: tuple[RenderQuality, ...] = ("full", "fast")
+Transform = Literal["flip_v", "raw", "rot180"]
+# from the upright image, which is what a viewer in the simulator would see
+TRANSFORMS: dict[Transform, Callable[[np.ndarray], np.ndarray]] = {
+    "flip_v": lambda image: image,
+    "raw": lambda image: image[::-1],
+    "rot180": lambda image: image[:, ::-1],
+}
 
 _VISUAL_GROUP = 1  # robosuite: group 0 holds the collision geoms, 1 what is meant to be seen
 # pixels are nearly free on a CPU (the cost is per vertex), and with them smooth edges

@@ -1,7 +1,6 @@
 """RoboCasa's 24 kitchen tasks as Gymnasium environments with LeRobot's observation words."""
 
 import contextlib
-import hashlib
 import importlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vp_agent.envs.arm_env import (
-    CONTROL_HZ,
-    ArmEnv,
-    camera_of_view,
-    check_name,
-    seeded_globals,
-)
+from vp_agent.envs.arm_env import CONTROL_HZ, ArmEnv, camera_of_view, check_name, seeded_globals
 from vp_agent.envs.rendering import RenderQuality
 from vp_agent.envs.robocasa_import import load
 from vp_agent.envs.robocasa_install import required
@@ -32,6 +25,7 @@ from vp_agent.envs.robocasa_tasks import (
     scene_1_0,
 )
 from vp_agent.errors import ConfigError, SimulatorError
+from vp_agent.wrappers.pad_action import BASE_AT_REST
 
 ROBOT = "PandaOmron"  # RoboCasa's older name for it is PandaMobile
 CAMERAS = {
@@ -47,8 +41,6 @@ STATE = (  # of agent_pos, in this order: 3, 4 (x, y, z, w), 3, 4 and 2 numbers
     "robot0_gripper_qpos",
 )
 _REACH = [100.0] * 3 + [1.01] * 4 + [10.0] * 3 + [1.01] * 4 + [1.0] * 2
-# After our 7 numbers: base velocity 3, torso 1, and the mode in which the base stands still.
-_STAND_STILL = (0.0, 0.0, 0.0, 0.0, -1.0)
 
 
 class RoboCasaEnv(ArmEnv):
@@ -188,13 +180,10 @@ class RoboCasaEnv(ArmEnv):
         super()._check_cameras()
         meta = env.get_ep_meta()
         self.instruction = instruction_0_2(meta["lang"])
-        data = env.sim.data
-        state = np.concatenate([data.qpos, data.qvel]).astype(np.float64)
         self._episode = {
             "scene": scene,
             "instruction": self.instruction,
             "objects": object_categories(meta),
-            "state_hash": hashlib.sha256(state.tobytes()).hexdigest(),
             "split": self._split,
             "standin_assets": self._install.standin,
         }
@@ -205,7 +194,7 @@ class RoboCasaEnv(ArmEnv):
         return np.concatenate([seen[name] for name in STATE])
 
     def _sim_action(self, action: np.ndarray) -> np.ndarray:
-        return np.concatenate([action, _STAND_STILL])
+        return np.concatenate([action, BASE_AT_REST])
 
     def _facts(self) -> dict[str, Any]:
         versions = {"robocasa": self._install.version, **self._versions}

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import inspect
-import logging
 import runpy
 import sys
 import warnings
@@ -11,21 +10,15 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from vp_agent.envs.rendering import choose_gl, gl_error
 from vp_agent.envs.robocasa_install import DOCS, DOWNLOAD, RELEASES, Install, find
+from vp_agent.envs.robosuite_api import import_robosuite
 from vp_agent.errors import SimulatorError
 
 
 def load(install: Install, *, relax_version_checks: bool) -> Any:
     """Imports RoboCasa, which registers its tasks, and returns the module `robosuite`."""
-    choose_gl()
-    # robosuite logs a dozen lines at import and at every make; its own errors still come through
-    logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
     with contextlib.redirect_stdout(sys.stderr):  # RoboCasa prints what optional parts it lacks
-        try:
-            robosuite: Any = importlib.import_module("robosuite")
-        except Exception as error:  # PyOpenGL without its library raises AttributeError and others
-            raise gl_error(error) from error
+        robosuite = import_robosuite()
         with _pinned_versions(install) if relax_version_checks else contextlib.nullcontext():
             try:
                 importlib.import_module("robocasa")

@@ -1,29 +1,19 @@
 """Five robosuite tasks as Gymnasium environments with LeRobot's observation words."""
 
-import importlib
 import importlib.util
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from vp_agent.envs.arm_env import (
-    CONTROL_HZ,
-    ArmEnv,
-    axis_angle,
-    camera_of_view,
-    check_name,
-    seeded_globals,
-)
+from vp_agent.envs.arm_env import CONTROL_HZ, ArmEnv, camera_of_view, check_name, seeded_globals
 from vp_agent.envs.families import ROBOSUITE_HORIZONS
-from vp_agent.envs.rendering import RenderQuality, choose_gl, gl_error
+from vp_agent.envs.rendering import RenderQuality
+from vp_agent.envs.robosuite_api import ARM_REACH, arm_state, import_robosuite
 from vp_agent.errors import need
 
 _CAMERAS = {"gripper": "robot0_eye_in_hand", "left": "agentview", "right": "sideview"}
-# bounds of the arm state: end-effector position 3, axis-angle 3, finger positions 2
-_REACH = [10.0] * 3 + [2 * np.pi] * 3 + [1.0] * 2
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ class RobosuiteEnv(ArmEnv):
             render_quality=render_quality,
             terminate_on_success=terminate_on_success,
             render_mode=render_mode,
-            reach=_REACH,
+            reach=ARM_REACH,
             packages=("robosuite", "mujoco"),
         )
         _ = self.sim_env  # quick to make here, so what is wrong is said at once
@@ -87,28 +77,13 @@ class RobosuiteEnv(ArmEnv):
         return _make_robosuite(self.task)
 
     def _state(self) -> np.ndarray:
-        robot, data = self.sim_env.robots[0], self.sim_env.sim.data
-        hand = robot.robot_model.eef_name["right"]
-        fingers = robot._ref_gripper_joint_pos_indexes["right"]
-        return np.concatenate(
-            [
-                data.site_xpos[robot.eef_site_id["right"]],
-                axis_angle(data.body_xquat[self.sim_env.sim.model.body_name2id(hand)]),
-                data.qpos[fingers],
-            ]
-        )
+        return arm_state(self.sim_env)
 
 
 def _make_robosuite(task: str) -> Any:
-    choose_gl()
-    # robosuite logs a dozen lines at import and at every make; its own errors still come through
-    logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
     if importlib.util.find_spec("robosuite") is None:
         need("robosuite", extra="robosuite")
-    try:
-        robosuite: Any = importlib.import_module("robosuite")
-    except Exception as error:  # PyOpenGL without its library raises AttributeError and others
-        raise gl_error(error) from error
+    robosuite = import_robosuite()
     with seeded_globals(0):
         return robosuite.make(
             task,

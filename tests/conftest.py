@@ -10,6 +10,7 @@ import pytest
 # Two test processes on two cores: more threads each would only wait for one another.
 for name in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+os.environ["VP_AGENT_CONFIG"] = ""  # a vp-agent.toml of the checkout would change where tests run
 
 
 @pytest.fixture(scope="session")

@@ -145,6 +145,7 @@ class _Domain:
             model=model,
             data=SimpleNamespace(
                 qpos=np.zeros(STATE_SIZE),
+                qvel=np.zeros(STATE_SIZE),
                 site_xpos=np.zeros((1, 3)),
                 body_xquat=np.array([[1.0, 0, 0, 0]]),
                 _data=None,

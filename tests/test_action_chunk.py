@@ -8,7 +8,8 @@ import pilots
 import pytest
 
 from vp_agent.errors import ActionError
-from vp_agent.evaluation.episode import Recording, fly
+from vp_agent.evaluation.episode import fly
+from vp_agent.evaluation.recording import Recording
 from vp_agent.wrappers.action_chunk import ActionChunk
 
 needs_robosuite = pytest.mark.skipif(find_spec("robosuite") is None, reason="needs the extra")
@@ -66,8 +67,10 @@ def test_a_wrapper_in_between_sees_every_step():
 def test_an_unrecorded_episode_is_the_recorded_one(tmp_path):
     agent, env = pilots.Looker(), gym.make("Reach-v0")
     recorded = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
-    lines = [fly(agent, env, seed=3, recording=recording) for recording in (None, recorded)]
-    assert [line.pop("video") for line in lines] == [None, "videos/seed-00003.mp4"]
+    episode = pilots.episode(3)
+    lines = [fly(agent, env, episode, recording=recording) for recording in (None, recorded)]
+    assert [line.pop("video") for line in lines] == [None, "videos/Reach-00003.mp4"]
+    assert [len(line.pop("video_sha256") or "") for line in lines] == [0, 64]
     assert [line.pop("wall_s") > 0 for line in lines] == [True, True]
     assert lines[0] == lines[1]
 

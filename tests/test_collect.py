@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 import vp_agent  # noqa: F401
+from vp_agent.envs.experts import expert_for
 from vp_agent.errors import ConfigError, OutputExistsError, UnknownNameError
 from vp_agent.train.collect import CollectSettings, collect
+from vp_agent.train.demonstrations import demonstrate
 
 # not importorskip: robosuite must not be imported before MUJOCO_GL is chosen
 pytestmark = pytest.mark.skipif(
@@ -104,6 +106,29 @@ def test_labels_are_the_experts_and_the_noise_is_in_what_was_executed(collected)
     assert set(np.unique(rows["action"][:, 6])) == {-1.0, 1.0}
 
 
+def test_disturbed_demonstrations_begin_where_the_arm_was_driven_and_still_succeed():
+    import gymnasium as gym
+
+    cheap: dict[str, Any] = {"views": ("left",), "resolution": (16, 16), "render_quality": "fast"}
+    env = gym.make("Robosuite-Lift-v0", terminate_on_success=False, **cheap)
+    expert = expert_for("Lift")
+    for seed in (40, 41):
+        plain, again, disturbed = (
+            demonstrate(env, expert, seed=seed, noise=0.0, hold_steps=0, disturb=share)
+            for share in (0.0, 0.0, 1.0)
+        )
+        assert plain is not None
+        assert again is not None
+        assert disturbed is not None  # None would be a failure
+        assert np.array_equal(plain["action"], again["action"])
+        facts, pushed = json.loads(str(plain["facts"])), json.loads(str(disturbed["facts"]))
+        assert (facts["disturbed"], pushed["disturbed"]) == (False, True)
+        assert facts["half_sizes"] == pushed["half_sizes"]  # the same scene
+        moved = disturbed["observation.state"][0] - plain["observation.state"][0]
+        assert np.linalg.norm(moved[:3]) > 0.02
+    env.close()
+
+
 @pytest.mark.slow
 def test_replaying_the_executed_actions_gives_the_recorded_states_and_images(collected):
     import gymnasium as gym
@@ -178,7 +203,10 @@ def test_an_unknown_view_leaves_nothing_behind(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"episodes": 0}, {"workers": 0}, {"noise": -0.1}, {"noise": float("nan")}, {"views": ()}],
+    [
+        *({"episodes": 0}, {"workers": 0}, {"noise": -0.1}, {"noise": float("nan")}, {"views": ()}),
+        *({"disturb": -0.1}, {"disturb": 1.1}, {"disturb": float("nan")}),
+    ],
     ids=str,
 )
 def test_a_bad_setting_is_refused(change, tmp_path):

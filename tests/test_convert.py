@@ -37,7 +37,6 @@ from vp_agent.files import write_json
 from vp_agent.folder import load_agent
 from vp_agent.model.video_policy import blank_policy, init_heads
 from vp_agent.presets import PRESETS
-from vp_agent.train.latent_cache import LatentCache
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -151,12 +150,6 @@ def test_two_encoders_are_kept_when_they_differ(stage2, tmp_path):
     model = load_agent(tmp_path / "agent")
     frames = torch.rand(1, 3, 64, 64) * 2 - 1
     assert not torch.allclose(model.encode_frames(frames), model.encode_condition(frames), atol=0.1)
-
-
-def test_an_agent_with_two_encoders_is_trained_without_the_latent_cache():
-    model = blank_policy(NARROW.replace(condition_encoder=True))
-    with pytest.raises(ConfigError, match="--no-cache"):
-        LatentCache(model, None)  # type: ignore[arg-type]  # refused before the data is looked at
 
 
 @in_process

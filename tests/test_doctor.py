@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import venv
 from importlib.util import find_spec
 
 import gymnasium as gym
@@ -45,6 +46,21 @@ def test_an_interpreter_of_vp_agent_toml_is_looked_for(tmp_path, monkeypatch):
     ):
         (tmp_path / "vp-agent.toml").write_text(f'[robosuite]\npython = "{python}"')
         assert next(environment_lines()).startswith(said)
+
+
+def test_the_doctor_asks_the_interpreter_of_vp_agent_toml_for_its_simulator(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "FAMILIES", FAMILIES[2:])
+    monkeypatch.setenv("VP_AGENT_CONFIG", str(tmp_path / "vp-agent.toml"))
+    bare = tmp_path / "bare"
+    venv.create(bare, with_pip=False)
+    for python, said in (
+        (sys.executable, f"LIBERO is not installed (for {sys.executable})"),
+        (f"{bare}/bin/python", f"{bare}/bin/python cannot import vp_agent"),
+    ):
+        (tmp_path / "vp-agent.toml").write_text(f'[libero]\npython = "{python}"')
+        finding = next(x for x in doctor.examine() if x.about == "libero")
+        assert finding.says.startswith(said)
+        assert finding.fix
 
 
 def test_listing_loads_no_simulator_and_no_torch():

@@ -35,13 +35,18 @@ class FiniteAction(gym.ActionWrapper):
 
     def action(self, action: Any) -> np.ndarray:
         """The action that passes."""
-        shape = self.action_space.shape
-        try:
-            numbers = np.asarray(action, self._low.dtype)
-        except (TypeError, ValueError) as error:
-            raise ActionError(f"the action must be {shape} numbers, not {action!r}") from error
-        if numbers.shape != shape:
-            raise ActionError(f"the action must have shape {shape}, not {numbers.shape}")
-        if not np.isfinite(numbers).all():  # np.clip would let NaN through
-            raise ActionError(f"the action must be finite, not {numbers}")
-        return np.clip(numbers, self._low, self._high)
+        numbers = finite_numbers(action, self._low.shape)
+        return np.clip(numbers, self._low, self._high).astype(self._low.dtype)
+
+
+def finite_numbers(action: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The action as float64; `ActionError` if it has another shape, NaN or infinite numbers."""
+    try:
+        numbers = np.asarray(action, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ActionError(f"the action must be {shape} numbers, not {action!r}") from error
+    if numbers.shape != shape:
+        raise ActionError(f"the action must have shape {shape}, not {numbers.shape}")
+    if not np.isfinite(numbers).all():  # np.clip would let NaN through
+        raise ActionError(f"the action must be finite, not {numbers}")
+    return numbers

@@ -48,14 +48,9 @@ class RecordVideo(gym.Wrapper):
 
     def _add(self, observation: Mapping[str, Any]) -> None:
         if self._film is not None:
-            self._film.add(_even(np.concatenate(list(observation["pixels"].values()), axis=1)))
+            self._film.add(np.concatenate(list(observation["pixels"].values()), axis=1))
 
     def _finish(self) -> None:
         film, self._film = self._film, None
         if film is not None:
             film.__exit__(None, None, None)
-
-
-def _even(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)))  # yuv420p needs even sides

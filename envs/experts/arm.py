@@ -5,6 +5,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from vp_agent.envs.robosuite_api import right
+
 OPEN, CLOSE = -1.0, 1.0
 _METRES_PER_UNIT = 0.05  # robosuite's OSC_POSE: what one unit of action asks for
 _RADIANS_PER_UNIT = 0.5
@@ -17,20 +19,15 @@ def above(point: np.ndarray, height: float) -> np.ndarray:
     return point + height * UP
 
 
-def _right(parts: Any) -> Any:
-    """What robosuite 1.5 keeps per arm and 1.4, which LIBERO uses, only once."""
-    return parts["right"] if isinstance(parts, dict) else parts
-
-
 class Arm:
     """The Panda of a `RobosuiteEnv` or a `LiberoEnv`, read from the simulator's state."""
 
     def __init__(self, env: gym.Env) -> None:
         self.sim_env: Any = getattr(env.unwrapped, "sim_env")  # noqa: B009  (gym.Env has no such name)
         self._robot = self.sim_env.robots[0]
-        prefix = _right(self._robot.gripper).naming_prefix
+        prefix = right(self._robot.gripper).naming_prefix
         self._fingers = [prefix + "leftfinger", prefix + "rightfinger"]
-        self._hand = _right(self._robot.robot_model.eef_name)
+        self._hand = right(self._robot.robot_model.eef_name)
 
     @property
     def data(self) -> Any:
@@ -40,13 +37,7 @@ class Arm:
     @property
     def position(self) -> np.ndarray:
         """The point between the finger tips."""
-        return np.array(self.data.site_xpos[_right(self._robot.eef_site_id)])
-
-    @property
-    def opening(self) -> float:
-        """Distance between the fingers in metres, 0.08 at most."""
-        joints = _right(self._robot._ref_gripper_joint_pos_indexes)
-        return float(np.abs(self.data.qpos[joints]).sum())
+        return np.array(self.data.site_xpos[right(self._robot.eef_site_id)])
 
     @property
     def closing_axis(self) -> np.ndarray:
@@ -59,10 +50,6 @@ class Arm:
     def pointing(self) -> np.ndarray:
         """Unit vector from the hand to the finger tips."""
         return np.array(self.data.get_body_xmat(self._hand)).reshape(3, 3)[:, 2]
-
-    def holds(self, thing: Any) -> bool:
-        """Whether both finger pads touch `thing`."""
-        return bool(self.sim_env._check_grasp(gripper=self._robot.gripper, object_geoms=thing))
 
     def square_turn(self, rotation: np.ndarray) -> float:
         """Smallest turn about the vertical that sets the fingers flat on a box of this rotation."""
@@ -85,9 +72,8 @@ class Arm:
         About that direction it turns by `turn`, or until its fingers lie along `closing_axis`.
         """
         step = (target - self.position) / _METRES_PER_UNIT
-        step /= max(
-            1.0, float(np.abs(step).max()) / speed
-        )  # a straight line, not each axis clipped
+        # a straight line, not each axis clipped
+        step /= max(1.0, float(np.abs(step).max()) / speed)
         rotation = np.cross(self.pointing, pointing)
         if closing_axis is not None:
             now = self.closing_axis
