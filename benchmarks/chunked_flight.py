@@ -7,15 +7,16 @@ Black images, so that every episode lasts until its horizon; the two ways by tur
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 import tyro
 
 from vp_agent import VideoPolicyAgent
-from vp_agent.evaluation.episode import PlanLike, fly
+from vp_agent.evaluation.episode import fly
+from vp_agent.evaluation.planner import Planner
+from vp_agent.evaluation.policy import ByStep
+from vp_agent.evaluation.suites import one_environment
 
 
 @dataclass(frozen=True)
@@ -27,24 +28,6 @@ class Settings:
     episodes: int = 3
 
 
-@dataclass
-class SingleSteps:
-    """The agent, giving chunks of one action: the environment draws at every step."""
-
-    agent: VideoPolicyAgent
-
-    @property
-    def current_plan(self) -> PlanLike | None:
-        return self.agent.current_plan
-
-    def reset(self, lanes: Any = None, *, seed: int | None = None) -> None:
-        self.agent.reset(lanes, seed=seed)
-
-    def act(self, obs: Any, *, video: bool = False, chunk: bool = False) -> np.ndarray:
-        action = self.agent.act(obs, video=video)
-        return action[None] if chunk else action
-
-
 def main(settings: Settings) -> None:
     """Prints a Markdown table."""
     torch.set_num_threads(1)
@@ -52,10 +35,11 @@ def main(settings: Settings) -> None:
     print("| seed | steps | single steps, CPU s | chunks, CPU s | ratio |\n|---|---|---|---|---|")
     for seed in range(settings.episodes):
         spent, steps = [], set()
-        for pilot in (SingleSteps(agent), agent):
+        (episode,) = one_environment(settings.env, seed=seed, episodes=1)
+        for policy in (ByStep(agent), Planner(agent)):
             env = gym.make(settings.env, disable_env_checker=True, **agent.env_kwargs)
             start = time.process_time()
-            steps.add(fly(pilot, env, seed=seed, blank_images=True)["steps"])
+            steps.add(fly(policy, env, episode, blank_images=True)["steps"])
             spent.append(time.process_time() - start)
             env.close()
         (count,) = steps  # the same episode

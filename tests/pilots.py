@@ -1,10 +1,15 @@
 """A toy task and stand-ins for the agent: enough to test what flies episodes, in milliseconds."""
 
+import os
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
+from vp_agent.evaluation.suites import Episode
 
 SIDE = 16
 
@@ -65,6 +70,34 @@ class BrokenReach(Reach):
         super().__init__(fail_at=3, **kwargs)
 
 
+class Wander(Reach):
+    """Its column moves by itself: about every other episode succeeds without a policy."""
+
+    def step(self, action: np.ndarray) -> Any:
+        drift = self.np_random.normal(-0.5, 2.0)
+        time.sleep(0.001)
+        return super().step(np.array([drift]))
+
+
+class MoodyReach(Reach):
+    """Its simulator breaks in the episode of seed 8."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.fail_at = 3 if seed == 8 else None
+        return super().reset(seed=seed, options=options)
+
+
+class DyingReach(Reach):
+    """Takes its process with it, once: a file says that it has happened."""
+
+    def step(self, action: np.ndarray) -> Any:
+        broken = Path(os.environ["BREAK_ONCE"])
+        if self.step_count == 2 and not broken.exists():
+            broken.touch()
+            os._exit(3)
+        return super().step(action)
+
+
 class MirroredReach(Reach):
     """Its images are mirrored, and it says so."""
 
@@ -73,6 +106,9 @@ class MirroredReach(Reach):
 
 gym.register("Reach-v0", entry_point="pilots:Reach")
 gym.register("BrokenReach-v0", entry_point="pilots:BrokenReach")
+gym.register("Wander-v0", entry_point="pilots:Wander")
+gym.register("MoodyReach-v0", entry_point="pilots:MoodyReach")
+gym.register("DyingReach-v0", entry_point="pilots:DyingReach")
 gym.register("MirroredReach-v0", entry_point="pilots:MirroredReach")
 
 
@@ -88,22 +124,21 @@ class ToyPlan:
 class Looker:
     """Plans six actions to the left when it sees a column and executes four; blind it stays."""
 
+    execute = 4
+
     def __init__(self) -> None:
-        self.seeds: list[int | None] = []
-        self.current_plan: ToyPlan | None = None
+        self.seeds: list[int] = []
 
-    def reset(self, lanes: Any = None, *, seed: int | None = None) -> None:
+    def reset(self, env: gym.Env, *, seed: int) -> None:
         self.seeds.append(seed)
-        self.current_plan, self.used = None, 4
 
-    def act(self, obs: Any, *, video: bool = False, chunk: bool = False) -> np.ndarray:
-        if self.used == 4:
-            sees = obs["pixels"]["left"].any()
-            actions = np.zeros((6, 7), np.float32)
-            actions[:, 0] = -1.0 if sees else 0.0
-            frames = {view: np.stack([im] * 3) for view, im in obs["pixels"].items()}
-            self.current_plan, self.used = ToyPlan(actions, frames if video else None), 0
-        assert self.current_plan is not None
-        first, self.used = self.used, 4 if chunk else self.used + 1
-        actions = self.current_plan.actions[first : self.used]
-        return actions if chunk else actions[0]
+    def plan(self, obs: Any, *, seed: int, video: bool = False) -> ToyPlan:
+        sees = obs["pixels"]["left"].any()
+        actions = np.zeros((6, 7), np.float32)
+        actions[:, 0] = -1.0 if sees else 0.0
+        frames = {view: np.stack([image] * 3) for view, image in obs["pixels"].items()}
+        return ToyPlan(actions, frames if video else None)
+
+
+def episode(number: int, env: str = "pilots:Reach-v0") -> Episode:
+    return Episode(task="Reach", number=number, env=env, seed=number, policy_seed=number)

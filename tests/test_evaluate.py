@@ -16,12 +16,12 @@ import torch
 from vp_agent.cli import main
 from vp_agent.config import ActionStats
 from vp_agent.demo import DemoSettings, demo
-from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError
+from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError, SimulatorError
 from vp_agent.evaluation.journal import JournalError, read_journal
-from vp_agent.evaluation.runner import EvalSettings, evaluate
+from vp_agent.evaluation.runner import EvalSettings, Incomplete, evaluate
 from vp_agent.presets import preset
 
-TIMES = ("seconds_per_plan", "wall_s")
+TIMES = ("seconds_per_plan", "plan_s", "wall_s", "started")
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,23 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.fixture(autouse=True)
+def _workers_find_the_toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
 @pytest.fixture
 def settings(agent: str, tmp_path: Path) -> EvalSettings:
     out = tmp_path / "out"
     return EvalSettings(
-        agent=agent, env="pilots:Reach-v0", out=out, episodes=3, seed=7, steps=1, record=1
+        agent=agent,
+        env="pilots:Reach-v0",
+        out=out,
+        episodes=3,
+        seed=7,
+        steps=1,
+        record=1,
+        workers=0,
     )
 
 
@@ -61,7 +73,7 @@ def test_an_evaluation_leaves_a_line_per_seed_results_and_films(settings: EvalSe
     assert results["sampler"]["steps"] == 1
     assert {"torch", "python", "reach"} <= set(results["versions"])
     films = [path.name for path in (settings.out / "videos").iterdir()]
-    assert films == ["seed-00007.mp4"]
+    assert films == ["pilots_Reach-v0-00007.mp4"]
 
 
 def test_images_that_are_turned_another_way_are_refused(settings: EvalSettings) -> None:
@@ -77,11 +89,14 @@ def test_the_same_evaluation_twice_gives_the_same_lines(settings: EvalSettings) 
 
 
 @pytest.mark.slow
-def test_two_workers_write_the_lines_of_one(settings: EvalSettings) -> None:
-    other = replace(settings, out=settings.out.with_name("other"), workers=2)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_number_of_workers_writes_the_same_lines(settings: EvalSettings, batch: int) -> None:
+    settings = replace(settings, batch=batch, episodes=6)
     evaluate(settings)
-    evaluate(other)
-    assert _lines(settings.out) == _lines(other.out)
+    for workers in (1, 3):
+        other = replace(settings, out=settings.out.with_name(f"{workers}"), workers=workers)
+        evaluate(other)
+        assert _lines(settings.out) == _lines(other.out)
 
 
 def test_resume_flies_only_what_the_journal_lacks(settings: EvalSettings) -> None:
@@ -124,14 +139,37 @@ def test_an_agent_that_cannot_act_is_refused(settings: EvalSettings, tmp_path: P
     assert not _lines(settings.out)
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_an_error_in_the_simulator_stops_and_is_not_counted(
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_broken_environment_is_an_error_and_not_a_failure(
     settings: EvalSettings, workers: int
 ) -> None:
-    with pytest.raises(RuntimeError, match="the simulator broke"):
-        evaluate(replace(settings, env="pilots:BrokenReach-v0", workers=workers))
-    assert not _lines(settings.out)
-    assert not (settings.out / "results.json").exists()
+    settings = replace(settings, env="pilots:MoodyReach-v0", workers=workers, attempts=2)
+    with pytest.raises(Incomplete, match=r"1 of 3 episodes.*the simulator broke"):
+        evaluate(settings)
+    results = json.loads((settings.out / "results.json").read_text())
+    assert (results["n"], results["errors"], results["complete"]) == (2, 1, False)
+    assert [record["success"] for record in _lines(settings.out)].count(None) == 1
+
+
+def test_an_environment_that_always_breaks_stops_the_evaluation(settings: EvalSettings) -> None:
+    with pytest.raises(SimulatorError, match=r"broke in 3 episodes running.*vp-agent doctor"):
+        evaluate(replace(settings, env="pilots:BrokenReach-v0", attempts=1))
+
+
+@pytest.mark.slow
+def test_a_lane_that_breaks_once_flies_the_episode_again(
+    settings: EvalSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BREAK_ONCE", str(tmp_path / "broken"))
+    whole = replace(settings, out=tmp_path / "whole")
+    evaluate(whole)
+    evaluate(replace(settings, env="pilots:DyingReach-v0", workers=1))
+    lines = [
+        {key: record[key] for key in ("seed", "success", "steps")}
+        for record in _lines(settings.out)
+    ]
+    assert lines == [{key: record[key] for key in lines[0]} for record in _lines(whole.out)]
+    assert sorted(record["attempts"] for record in _lines(settings.out)) == [1, 1, 2]
 
 
 def test_the_agent_is_given_black_images_in_the_control(settings: EvalSettings) -> None:
@@ -140,9 +178,15 @@ def test_the_agent_is_given_black_images_in_the_control(settings: EvalSettings) 
     assert _lines(settings.out)[0]["blank_images"]
 
 
+def test_yardsticks_fly_without_an_agent(settings: EvalSettings) -> None:
+    results = evaluate(replace(settings, agent="hold-still"))
+    assert (results["n"], results["successes"], results["agent"]) == (3, 0, "hold-still")
+    assert {record["steps"] for record in _lines(settings.out)} == {20}
+
+
 def test_evaluating_does_not_change_the_threads_of_the_caller(settings: EvalSettings) -> None:
     before = torch.get_num_threads()
-    evaluate(replace(settings, episodes=1, threads=before + 1))
+    evaluate(replace(settings, episodes=1, record=0, threads=before + 1))
     assert torch.get_num_threads() == before
 
 
@@ -205,3 +249,18 @@ def test_eval_and_report_on_the_command_line(
     assert "of 1 successes" in capsys.readouterr().out
     assert main(["report", out]) == 0
     assert capsys.readouterr().out.strip() == f"{out}/report.html"
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_counted_twice_when_evaluators_and_workers_are_killed(
+    tmp_path: Path,
+) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "eval_kills.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, "--episodes", "200", "--kills", "6"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(done.stdout)
+    assert (results["lines"], results["twice"], results["same_as_undisturbed"]) == (200, 0, True)
+    assert sum(results["killed"].values()) == 6

@@ -6,29 +6,27 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from pilots import Looker, Reach
+from pilots import Looker, Reach, episode
 
-from vp_agent.errors import OutputExistsError
-from vp_agent.evaluation.episode import Recording, fly
+from vp_agent.evaluation.episode import EnvironmentFailed, fly
 from vp_agent.evaluation.film import Film, compose, imagined_frame
-from vp_agent.evaluation.journal import Journal, JournalError, read_journal
+from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.statistics import summarise, wilson_interval
-
-IDENTITY = {"agent": "abc", "env": "Reach", "sampler": {"steps": 3}}
 
 
 def test_an_agent_that_looks_succeeds_and_its_line_says_how() -> None:
-    line = fly(Looker(), Reach(), seed=3)
+    line = fly(Looker(), Reach(), episode(3))
     assert line["success"]
     assert line["plans"] == -(-line["steps"] // 4)
-    assert (line["seed"], line["horizon"], line["seconds_per_plan"]) == (3, 20, 0.25)
+    assert (line["horizon"], line["seconds_per_plan"]) == (20, 0.25)
+    assert line["plan_s"] == [0.25] * line["plans"]
     assert line["instruction"] == "move the column to the left"
     assert line["video"] is None
     assert line["simulator"] == {"reach": "1"}
 
 
 def test_an_agent_given_black_images_fails_at_the_horizon() -> None:
-    line = fly(Looker(), Reach(), seed=3, blank_images=True)
+    line = fly(Looker(), Reach(), episode(3), blank_images=True)
     assert not line["success"]
     assert line["steps"] == 20
 
@@ -36,27 +34,27 @@ def test_an_agent_given_black_images_fails_at_the_horizon() -> None:
 def test_the_agent_is_reset_with_the_seed_of_each_episode() -> None:
     agent = Looker()
     for seed in (5, 6):
-        fly(agent, Reach(), seed=seed)
+        fly(agent, Reach(), episode(seed))
     assert agent.seeds == [5, 6]
 
 
 def test_an_error_of_the_simulator_is_not_a_failed_episode(tmp_path: Path) -> None:
     recording = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
-    with pytest.raises(RuntimeError, match="the simulator broke"):
-        fly(Looker(), Reach(fail_at=3), seed=0, recording=recording)
+    with pytest.raises(EnvironmentFailed, match="RuntimeError: the simulator broke"):
+        fly(Looker(), Reach(fail_at=3), episode(0), recording=recording)
     assert not list(tmp_path.rglob("*.*"))  # no half film
 
 
 def test_recording_does_not_change_the_flight(tmp_path: Path) -> None:
     recording = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
-    plain, recorded = (fly(Looker(), Reach(), seed=1, recording=r) for r in (None, recording))
+    plain, recorded = (fly(Looker(), Reach(), episode(1), recording=r) for r in (None, recording))
     for name in ("success", "steps", "plans"):
         assert plain[name] == recorded[name]
 
 
 def test_a_recorded_episode_leaves_a_film_with_a_frame_per_observation(tmp_path: Path) -> None:
     recording = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
-    line = fly(Looker(), Reach(), seed=1, recording=recording)
+    line = fly(Looker(), Reach(), episode(1), recording=recording)
     with av.open(str(tmp_path / line["video"])) as film:
         stream = film.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
@@ -66,8 +64,8 @@ def test_a_recorded_episode_leaves_a_film_with_a_frame_per_observation(tmp_path:
 
 def test_a_trace_holds_the_executed_actions_and_every_plan(tmp_path: Path) -> None:
     recording = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
-    line = fly(Looker(), Reach(), seed=1, recording=recording)
-    trace = json.loads((tmp_path / "traces/seed-00001.json").read_text())
+    line = fly(Looker(), Reach(), episode(1), recording=recording)
+    trace = json.loads((tmp_path / "traces/Reach-00001.json").read_text())
     assert np.shape(trace["actions"]) == (line["steps"], 7)
     assert [plan["step"] for plan in trace["plans"]] == list(range(0, line["steps"], 4))
     assert np.shape(trace["plans"][0]["actions"]) == (6, 7)
@@ -84,7 +82,7 @@ def test_imagined_frames_run_in_step_with_the_flight(step: int, frame: int) -> N
 def test_a_film_frame_shows_executed_views_above_imagined_ones() -> None:
     bright = np.full((64, 64, 3), 200, np.uint8)
     dark = np.full((64, 64, 3), 50, np.uint8)
-    frame = compose({"a": bright, "b": bright}, {"a": dark, "b": dark}, captions=("up", "down"))
+    frame = compose(("up", {"a": bright, "b": bright}), ("down", {"a": dark, "b": dark}))
     height, width = frame.shape[:2]
     assert width == 2 * 256
     assert height % 2 == 0
@@ -97,50 +95,6 @@ def test_a_film_that_is_not_finished_does_not_appear(tmp_path: Path) -> None:
     film.add(np.zeros((32, 32, 3), np.uint8))
     film.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_journal_gives_back_its_lines_with_the_identity(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    with Journal(path, identity=IDENTITY) as journal:
-        journal.append({"seed": 1, "success": True})
-    assert read_journal(path) == [{**IDENTITY, "seed": 1, "success": True}]
-
-
-def test_a_line_cut_short_by_a_kill_is_dropped_and_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    with Journal(path, identity=IDENTITY) as journal:
-        journal.append({"seed": 1})
-        journal.append({"seed": 2})
-    path.write_bytes(path.read_bytes()[:-9])
-    with Journal(path, identity=IDENTITY) as journal:
-        assert [record["seed"] for record in journal.records] == [1]
-        journal.append({"seed": 3})
-    assert [record["seed"] for record in read_journal(path)] == [1, 3]
-
-
-def test_a_damaged_line_in_the_middle_is_refused_by_its_number(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    path.write_text('{"seed": 1}\n{"seed": \n{"seed": 3}\n')
-    with pytest.raises(JournalError, match="line 2 is damaged"):
-        read_journal(path)
-
-
-def test_a_journal_of_another_agent_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    with Journal(path, identity=IDENTITY) as journal:
-        journal.append({"seed": 1})
-    with pytest.raises(JournalError, match=r"agent = 'abc'.*agent = 'xyz'"):
-        Journal(path, identity={**IDENTITY, "agent": "xyz"})
-    assert len(read_journal(path)) == 1
-
-
-def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    with (
-        Journal(path, identity=IDENTITY),
-        pytest.raises(OutputExistsError, match="another process"),
-    ):
-        Journal(path, identity=IDENTITY)
 
 
 @pytest.mark.parametrize(

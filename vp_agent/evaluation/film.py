@@ -19,9 +19,21 @@ _TEXT = (222, 226, 233)
 class Film:
     """An H.264 file that appears under its name only when it is complete."""
 
-    def __init__(self, path: Path, *, fps: float) -> None:
+    def __init__(
+        self, path: Path, *, fps: float, pix_fmt: str = "yuv420p", quality: int = 20
+    ) -> None:
+        """Opens the file.
+
+        Args:
+            path: Where it will appear.
+            fps: Frames per second.
+            pix_fmt: yuv420p is the one format that every browser plays; yuv444p keeps all colours.
+            quality: H.264's constant rate factor, lower is better and larger.
+        """
         self.path = path
         self.fps = fps
+        self.pix_fmt = pix_fmt
+        self.quality = quality
         path.parent.mkdir(parents=True, exist_ok=True)
         self._partial = path.with_name(f".{path.name}.partial")
         self._container = av.open(str(self._partial), "w", format="mp4")
@@ -29,11 +41,13 @@ class Film:
 
     def add(self, image: np.ndarray) -> None:
         """Appends one frame, uint8 (H, W, 3); all have the size of the first."""
+        height, width = image.shape[:2]
+        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)))  # yuv420p: even sides
         if self._stream is None:
             self._stream = self._container.add_stream("h264", rate=Fraction(self.fps))
             self._stream.height, self._stream.width = image.shape[:2]
-            self._stream.pix_fmt = "yuv420p"  # the one format that every browser plays
-            self._stream.options = {"crf": "20", "preset": "veryfast"}
+            self._stream.pix_fmt = self.pix_fmt
+            self._stream.options = {"crf": str(self.quality), "preset": "veryfast"}
         self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
 
     def __enter__(self) -> "Film":
@@ -45,28 +59,19 @@ class Film:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None and self._stream is not None:
-            self._container.mux(self._stream.encode())
-        self._container.close()
-        if kind is None:
-            os.replace(self._partial, self.path)
-        else:
+        try:
+            if kind is None and self._stream is not None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+            if kind is None:
+                os.replace(self._partial, self.path)
+        finally:
             self._partial.unlink(missing_ok=True)
 
 
-def compose(
-    executed: Mapping[str, np.ndarray],
-    imagined: Mapping[str, np.ndarray],
-    *,
-    captions: tuple[str, str],
-) -> np.ndarray:
-    """One film frame: a row of executed views, a row of imagined views, a caption above each."""
-    rows = [
-        _row(caption, views) for caption, views in zip(captions, (executed, imagined), strict=True)
-    ]
-    frame = np.concatenate(rows)
-    height, width = frame.shape[:2]
-    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)))  # yuv420p needs even sides
+def compose(*rows: tuple[str, Mapping[str, np.ndarray]]) -> np.ndarray:
+    """One film frame: rows of views side by side, under a caption each."""
+    return np.concatenate([_row(caption, views) for caption, views in rows])
 
 
 def imagined_frame(*, step: int, plan_step: int, stride: int, frames: int) -> int:

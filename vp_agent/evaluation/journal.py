@@ -1,86 +1,161 @@
-"""The journal: append-only JSONL, one line per finished episode, safe against kills."""
+"""The journal: append-only JSONL, one line per finished episode, safe against kills.
+
+Several evaluators may share it: each appends under a lock, and claims an episode before flying it.
+"""
 
 import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vp_agent.errors import OutputExistsError, VPAgentError
+from vp_agent.errors import VPAgentError
+
+JOURNAL = "journal.jsonl"
+SCHEMA = 2
+Record = dict[str, Any]
+Key = tuple[str, int]  # task, episode
 
 
 class JournalError(VPAgentError, ValueError):
     """A journal that is damaged or belongs to another evaluation."""
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
+def read_journal(path: Path) -> list[Record]:
     """All whole lines; a last line that a kill cut short is left out.
 
     Raises:
         JournalError: a line before the last one is not JSON.
     """
-    return _whole_lines(path)[0]
+    return _whole_lines(path.read_bytes(), path)[0] if path.exists() else []
 
 
-def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records and the number of bytes they fill."""
-    if not path.exists():
-        return [], 0
+def settled(records: Iterable[Record]) -> list[Record]:
+    """One line per episode, by task and number: an outcome before an infrastructure error."""
+    chosen: dict[Key, Record] = {}
+    for record in records:
+        known = chosen.get(key_of(record))
+        if known is None or known["success"] is None:
+            chosen[key_of(record)] = record
+    return [chosen[key] for key in sorted(chosen)]
+
+
+def key_of(record: Record) -> Key:
+    return record["task"], record["episode"]
+
+
+def _whole_lines(content: bytes, path: Path, line: int = 0) -> tuple[list[Record], int]:
+    """The records of `content`, which follows `line` lines, and the number of bytes they fill."""
     records, size = [], 0
-    lines = path.read_bytes().splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
+    lines = content.splitlines(keepends=True)
+    for number, text in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            whole = isinstance(record, dict) and line.endswith(b"\n")
+            record = json.loads(text)
+            whole = isinstance(record, dict) and text.endswith(b"\n")
         except ValueError:
             whole = False
         if whole:
-            records.append(record)
-            size += len(line)
+            records.append(_modern(record))
+            size += len(text)
         elif number < len(lines):
             raise JournalError(
-                f"{path}, line {number} is damaged; expected one JSON object per line. "
+                f"{path}, line {line + number} is damaged; expected one JSON object per line. "
                 "Remove that line to fly its episode again"
             )
     return records, size
 
 
+def _modern(record: Record) -> Record:
+    """A line of schema 1, of one environment and keyed by the seed, in today's words."""
+    if "schema" in record or "env" not in record or "seed" not in record:
+        return record
+    old = {"task": record["env"], "episode": record["seed"], "category": "", "error": None}
+    return {**old, "suite": f"env:{record['env']}", "suite_version": 1, **record}
+
+
 class Journal:
-    """The journal of one evaluation, opened for appending by one process at a time."""
+    """The journal of one evaluation, opened for appending by any number of processes.
+
+    Attributes:
+        records: every line so far, those of other processes up to the last `refresh`.
+    """
 
     def __init__(self, path: Path, *, identity: Mapping[str, Any]) -> None:
         """Opens or creates the journal at `path`.
 
         Args:
             path: The JSONL file.
-            identity: What every line must agree on (agent, environment, sampler settings); it is
+            identity: What every line must agree on (agent, suite, sampler settings); it is
                 written into each line.
 
         Raises:
             JournalError: the file holds episodes of another identity, or is damaged.
-            OutputExistsError: another process is writing to it.
         """
         self.path = path
         self.identity = json.loads(json.dumps(dict(identity)))  # as it will be read back
-        self._file = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
+        self.records: list[Record] = []
+        self._outcomes: dict[Key, Record] = {}
+        self._read = 0  # bytes of `records`
+        self._thread_lock = threading.Lock()
+        self._file = open(path, "ab+")  # noqa: SIM115 (closed by __exit__)
+        self._claims = open(path.with_name("claims.lock"), "ab")  # noqa: SIM115
         try:
-            self._lock()
-            self.records, size = _whole_lines(path)
-            self._check_identity()
-            self._file.truncate(size)  # else the next line would continue the damaged one
+            self.refresh()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Mapping[str, Any]) -> Record:
         """Adds one episode; it is on the disk when this returns."""
         line = {**self.identity, **record}
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.records.append(line)
+        with self._thread_lock:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                self._read_on()
+                self._file.truncate(self._read)  # else it would continue a line cut short
+                self._file.write(json.dumps(line).encode() + b"\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._read_on()
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        return line
+
+    def refresh(self) -> list[Record]:
+        """Reads what other processes have added; returns `records`."""
+        with self._thread_lock:
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+            try:
+                self._read_on()
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+            return self.records
+
+    def outcomes(self, keys: Iterable[Key]) -> list[Record]:
+        """The lines of those of these episodes that ended as success or failure."""
+        return [self._outcomes[key] for key in keys if key in self._outcomes]
+
+    def claim(self, key: Key) -> bool:
+        """Whether this process may fly the episode; others may not until `release` or our death."""
+        try:
+            # A byte range per episode: it is freed with the process, and needs no file of its own.
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def release(self, key: Key) -> None:
+        """Ends a claim."""
+        fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _place(key))
+
+    def close(self) -> None:
+        """Closes the files, which ends all claims."""
+        self._file.close()
+        self._claims.close()
 
     def __enter__(self) -> "Journal":
         return self
@@ -91,21 +166,28 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self.close()
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputExistsError(
-                f"another process is writing {self.path}; wait for it or choose another --out"
-            ) from None
+    def _read_on(self) -> None:
+        self._file.seek(self._read)
+        new, size = _whole_lines(self._file.read(), self.path, len(self.records))
+        for record in new:
+            check_same(record, self.identity, str(self.path))
+            if record["success"] is not None:
+                self._outcomes[key_of(record)] = record
+        self.records += new
+        self._read += size
 
-    def _check_identity(self) -> None:
-        for record in self.records:
-            for key, wanted in self.identity.items():
-                if record.get(key) != wanted:
-                    raise JournalError(
-                        f"{self.path} holds episodes with {key} = {record.get(key)!r}, but this "
-                        f"evaluation has {key} = {wanted!r}; choose another --out"
-                    )
+
+def check_same(record: Record, identity: Mapping[str, Any], where: str) -> None:
+    """Raises `JournalError` if a line is of another evaluation."""
+    for key, wanted in identity.items():
+        if record.get(key) != wanted:
+            raise JournalError(
+                f"{where} holds episodes with {key} = {record.get(key)!r}, but this "
+                f"evaluation has {key} = {wanted!r}; choose another --out"
+            )
+
+
+def _place(key: Key) -> int:
+    return int.from_bytes(hashlib.sha256(f"{key[0]}/{key[1]}".encode()).digest()[:7], "big")

@@ -1,72 +1,70 @@
-"""The report: one self-contained HTML page of an evaluation."""
+"""The report of evaluations: results.json, report.md and one self-contained HTML page."""
 
-import base64
-import json
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from vp_agent.errors import VPAgentError
-from vp_agent.evaluation.journal import read_journal
-from vp_agent.evaluation.runner import JOURNAL, RESULTS
-from vp_agent.evaluation.statistics import summarise
+from vp_agent.errors import ConfigError
+from vp_agent.evaluation.paired import holm
+from vp_agent.evaluation.pairing import ComparisonError, compare
+from vp_agent.evaluation.reading import Evaluation, read_evaluation
+from vp_agent.evaluation.results import RESULTS
+from vp_agent.files import write_json
+from vp_agent.report.beside import beside_the_paper, rows_of
+from vp_agent.report.page import Page, Pair, html, markdown
+from vp_agent.report.results import view
+
+SEVERAL = Path("outputs/report")  # where the page of several evaluations goes
 
 
-class ReportError(VPAgentError, ValueError):
-    """An evaluation folder that cannot be shown."""
+def write_report(*paths: Path, out: Path | None = None) -> Path:
+    """Writes `results.json`, `report.md` and `report.html`; returns the path of the page.
 
+    The page holds its films and plots, so it can be mailed or opened without a network.
 
-def write_report(folder: Path) -> Path:
-    """Writes `report.html` into an evaluation folder and returns its path.
-
-    The page holds its videos and plots, so it can be mailed or opened without a network.
+    Args:
+        paths: Evaluation folders or journals, each a policy.
+        out: Where to write; by default into the folder, for several into `outputs/report`.
 
     Raises:
-        ReportError: the folder holds no finished evaluation.
+        VPAgentError: a folder holds no evaluation that can be read.
     """
-    folder = Path(folder)
-    if not (folder / RESULTS).is_file():
-        raise ReportError(
-            f"{folder} holds no {RESULTS}; expected the --out folder of a finished "
-            "`vp-agent eval` (if it was stopped, run it again with --resume)"
-        )
-    results = json.loads((folder / RESULTS).read_text())
-    first, last = results["seeds"]
-    records = sorted(
-        (r for r in read_journal(folder / JOURNAL) if first <= r["seed"] <= last),
-        key=lambda record: record["seed"],
+    if not paths:
+        raise ConfigError("report needs an evaluation folder: vp-agent report DIR")
+    evaluations = [read_evaluation(Path(path)) for path in paths]
+    if out is None:
+        out = evaluations[0].folder if len(paths) == 1 and Path(paths[0]).is_dir() else SEVERAL
+    views = [view(evaluation) for evaluation in evaluations]
+    rows = rows_of([evaluation.records for evaluation in evaluations])
+    page = Page(
+        views=views,
+        rows=rows,
+        besides=beside_the_paper(rows, [each.suite for each in views]),
+        pairs=_pairs(evaluations),
     )
-    page = _template().render(
-        results=results,
-        summary=summarise(records),
-        records=records,
-        cards=[_card(folder, record) for record in records if record["video"]],
-    )
-    path = folder / "report.html"
-    partial = folder / ".report.html.partial"
-    partial.write_text(page)
+    out.mkdir(parents=True, exist_ok=True)
+    numbers = [each.results for each in views]
+    write_json(out / RESULTS, numbers[0] if len(numbers) == 1 else {"evaluations": numbers})
+    _write(out / "report.md", markdown(page))
+    _write(out / "report.html", html(page))
+    return out / "report.html"
+
+
+def _pairs(evaluations: list[Evaluation]) -> list[Pair]:
+    """Every two evaluations on their common episodes, or why they cannot be paired."""
+    pairs = []
+    for a, b in combinations(evaluations, 2):
+        try:
+            pairs.append(Pair(a=a.name, b=b.name, comparison=compare(a, b)))
+        except ComparisonError as error:
+            pairs.append(Pair(a=a.name, b=b.name, refused=str(error)))
+    made = [pair for pair in pairs if pair.comparison]
+    adjusted = holm([pair.comparison.total.mcnemar_p for pair in made if pair.comparison])
+    for pair, p in zip(made, adjusted, strict=True):
+        pair.p_holm = p
+    return pairs
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, "utf-8")
     partial.replace(path)
-    return path
-
-
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vp_agent.report", package_path=""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = lambda text: str(text)[:12]
-    return environment.get_template("report.html")
-
-
-def _card(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    from vp_agent.report.plots import action_plot
-
-    trace = json.loads((folder / f"traces/seed-{record['seed']:05d}.json").read_text())
-    video = base64.b64encode((folder / record["video"]).read_bytes()).decode()
-    return {"record": record, "video": video, "plot": Markup(action_plot(trace))}

@@ -1,0 +1,119 @@
+"""One evaluation as the report shows it, and as results.json keeps it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vp_agent.evaluation.reading import Evaluation, values
+from vp_agent.evaluation.statistics import per_category, per_task, pooled, summarise
+from vp_agent.report.clips import Clips, choose_clips
+from vp_agent.report.doubts import doubts
+
+_IDENTITY = (
+    "suite",
+    "suite_version",
+    "agent",
+    "policy",
+    "package",
+    "tier",
+    "sampler",
+    "blank_images",
+    "fresh_env",
+    "env_kwargs",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One evaluation, ready to be shown.
+
+    Attributes:
+        name: of its folder.
+        suite: its suite, or "env:ID" for a single environment.
+        policy: what was flown, as the user typed it.
+        records: one per episode.
+        results: what is written to results.json.
+        doubts: why its numbers are not to be reported; empty for a sound evaluation.
+        clips: the films to show.
+        plan_s: seconds per plan: of all plans, or each episode's mean if only that was kept.
+        versions: of everything that was involved.
+    """
+
+    name: str
+    suite: str
+    policy: str
+    records: Sequence[dict[str, Any]]
+    results: dict[str, Any]
+    doubts: Sequence[str]
+    clips: Clips
+    plan_s: Sequence[float]
+    versions: dict[str, str]
+
+    @property
+    def timing(self) -> str:
+        """What `plan_s` counts, in words."""
+        if not self.plan_s:
+            return "no plan was timed"
+        each = "plans" if self.records[0]["plan_s"] else "episodes, the mean of each one's plans"
+        film = ", decoding the imagined video included"
+        with_video = film if self.results["seconds_per_plan_includes_video"] else ""
+        return f"{len(self.plan_s):,} {each}{with_video}"
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """The episodes that ended in an infrastructure error."""
+        return [record for record in self.records if record["success"] is None]
+
+
+def view(evaluation: Evaluation) -> View:
+    """Counts an evaluation anew from its journal; what results.json alone knows is kept."""
+    records, known = evaluation.records, evaluation.results
+    tasks = per_task(records)
+    settled = sum(row["n"] for row in tasks)
+    scheduled = evaluation.scheduled
+    found = list(doubts(evaluation))
+    results = {
+        **{field: records[0].get(field) for field in _IDENTITY},
+        **known,
+        **summarise(records),
+        "mean_over_tasks": pooled(tasks)["mean_over_tasks"],
+        "mean_over_tasks_95": pooled(tasks)["mean_over_tasks_95"],
+        "scheduled": scheduled,
+        "complete": scheduled is not None and settled >= scheduled,
+        "doubts": found,
+        "per_task": tasks,
+        "categories": per_category(tasks),
+        "versions": _versions(evaluation),
+    }
+    policy = records[0]["policy"] or known.get("settings", {}).get("agent") or records[0]["agent"]
+    return View(
+        name=evaluation.name,
+        suite=records[0]["suite"],
+        policy=policy,
+        records=records,
+        results=results,
+        doubts=found,
+        clips=choose_clips(evaluation),
+        plan_s=_plan_seconds(records),
+        versions=results["versions"],
+    )
+
+
+def _versions(evaluation: Evaluation) -> dict[str, str]:
+    found = dict(evaluation.results.get("versions", {}))
+    for record in evaluation.records:
+        found.update(record["simulator"])
+    for field, name in (("package", "vp-agent"), ("gl", "GL"), ("gpu", "GPU")):
+        if known := values(evaluation.records, field):
+            found[name] = ", ".join(known)
+    return found
+
+
+def _plan_seconds(records: Sequence[dict[str, Any]]) -> list[float]:
+    """Without filmed episodes if there are others: a filmed plan also decodes its video."""
+    ended = [record for record in records if record["success"] is not None]
+    timed = [record for record in ended if record["video"] is None] or ended
+    seconds: list[float] = []
+    for record in timed:
+        seconds += record["plan_s"] or [record["seconds_per_plan"]]
+    return seconds
