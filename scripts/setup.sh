@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
-extras=${2:-lerobot,robosuite,dev}
+extras=${2:-lerobot,robosuite,hdf5,audit,lora,dev}
 [ $# -lt 2 ] || shift 2
 
 fits() { # a Python >= 3.12 that can make virtual environments (Debian's may lack ensurepip)

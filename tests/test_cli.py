@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vp_agent import cli
-from vp_agent.cli import VERBS, main
+from vp_agent.cli import DATA_VERBS, VERBS, main
 from vp_agent.errors import ConfigError
 
 
@@ -39,6 +39,18 @@ def test_no_verb_is_an_error_that_shows_the_usage(capsys: pytest.CaptureFixture[
 def test_an_unknown_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evl"]) == 2
     assert "did you mean 'eval'?" in capsys.readouterr().err
+
+
+def test_the_verbs_of_data_have_a_list_and_suggestions_of_their_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["data", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: vp-agent data VERB")
+    assert all(f"\n  {verb}" in shown for verb in DATA_VERBS)
+    assert main(["data"]) == 2
+    assert main(["data", "chek"]) == 2
+    assert "did you mean 'check'?" in capsys.readouterr().err
 
 
 def test_an_unknown_environment_is_one_line_and_leaves_nothing(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vp_agent.cli import VERBS
+
 pytest.importorskip("robosuite", reason="the example flies a robosuite task: extra [robosuite]")
 
 README = Path(__file__).parents[1] / "README.md"
@@ -24,9 +26,9 @@ def test_the_python_example_flies_the_packaged_agent(tmp_path):
 def test_every_command_in_the_readme_parses():
     for command in re.findall(r"^vp-agent (?:.*\\\n)*.*$", README.read_text(), re.MULTILINE):
         words = command.replace("\\\n", " ").split()[1:]
-        verb, flags = words[0], [w for w in words if w.startswith("--")]
+        verb = words[:2] if isinstance(VERBS[words[0]][1], dict) else words[:1]
         shown = subprocess.run(
-            [sys.executable, "-m", "vp_agent.cli", verb, "--help"], capture_output=True, text=True
+            [sys.executable, "-m", "vp_agent.cli", *verb, "--help"], capture_output=True, text=True
         ).stdout
-        for flag in flags:
-            assert flag in shown, f"vp-agent {verb} knows no {flag}"
+        for flag in (word for word in words if word.startswith("--")):
+            assert flag in shown, f"vp-agent {' '.join(verb)} knows no {flag}"

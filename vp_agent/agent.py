@@ -122,14 +122,7 @@ class VideoPolicyAgent:
     @property
     def env_kwargs(self) -> dict[str, Any]:
         """Arguments for `gym.make` that give the images this agent was trained on."""
-        config = self.config
-        turned = config.image_transform != "flip_v"  # only LIBERO's environments can
-        return {
-            "views": list(config.views),
-            "resolution": list(config.resolution),
-            "render_quality": config.render_quality,
-            **({"transform": config.image_transform} if turned else {}),
-        }
+        return self.config.env_kwargs
 
     def reset(
         self, lanes: Sequence[int] | None = None, *, seed: int | Sequence[int] | None = None
@@ -148,7 +141,7 @@ class VideoPolicyAgent:
             self.current_plan = None
 
     def act(
-        self, obs: Mapping[str, Any], *, video: bool = False, chunk: bool = False
+        self, obs: Mapping[str, Any] | Observation, *, video: bool = False, chunk: bool = False
     ) -> np.ndarray:
         """The next action, float32 (A,), or (B, A) for a vector environment's observation.
 
@@ -189,7 +182,7 @@ class VideoPolicyAgent:
 
     def plan(
         self,
-        obs: Mapping[str, Any],
+        obs: Mapping[str, Any] | Observation,
         *,
         seed: int | Sequence[int],
         video: bool = False,

@@ -1,10 +1,11 @@
 """The command `vp-agent VERB`; a verb's modules are imported only when it is called."""
 
 import errno
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ class EnvsSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSettings:
-    """Writes report.html into the folder of an evaluation."""
+    """Writes results.json, report.md and report.html of one evaluation or of several."""
 
-    folder: tyro.conf.Positional[Path]
-    """Folder that `vp-agent eval --out` made."""
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders that `vp-agent eval --out` made, each a policy."""
+    out: Path | None = None
+    """Where to write; by default into the folder, for several into outputs/report."""
 
 
 def _demo() -> tuple[type[Any], Callable[[Any], object]]:
@@ -59,10 +62,40 @@ def _collect() -> tuple[type[Any], Callable[[Any], object]]:
     return CollectSettings, collect
 
 
+def _data_convert() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.train.convert_hdf5 import ConvertDataSettings, convert_hdf5
+
+    return ConvertDataSettings, lambda settings: print(convert_hdf5(settings))
+
+
+def _data_check() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.train.check import CheckSettings, check_dataset
+
+    return CheckSettings, check_dataset
+
+
+def _data_stats() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.train.dataset_stats import StatsSettings, print_stats
+
+    return StatsSettings, print_stats
+
+
+def _data_show() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.train.show import ShowSettings, show
+
+    return ShowSettings, lambda settings: print(show(settings))
+
+
 def _train() -> tuple[type[Any], Callable[[Any], object]]:
     from vp_agent.train.settings import TrainSettings
 
     def call(settings: TrainSettings) -> None:
+        if settings.plan:
+            from vp_agent.train.plan import plan
+
+            return print(plan(settings))
+        if settings.show:
+            return print(json.dumps(asdict(settings), indent=2, default=str))
         from vp_agent.train.trainer import train  # torch and LeRobot, not needed for --help
 
         train(settings)
@@ -75,6 +108,12 @@ def _eval() -> tuple[type[Any], Callable[[Any], object]]:
     from vp_agent.evaluation.statistics import describe
 
     return EvalSettings, lambda settings: print(describe(evaluate(settings)))
+
+
+def _merge() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.evaluation.merge import MergeSettings, describe, merge
+
+    return MergeSettings, lambda settings: print(describe(merge(settings), settings.out))
 
 
 def _convert() -> tuple[type[Any], Callable[[Any], object]]:
@@ -93,7 +132,23 @@ def _convert() -> tuple[type[Any], Callable[[Any], object]]:
 def _report() -> tuple[type[Any], Callable[[Any], object]]:
     from vp_agent.report import write_report
 
-    return ReportSettings, lambda settings: print(write_report(settings.folder))
+    return ReportSettings, lambda settings: print(write_report(*settings.folders, out=settings.out))
+
+
+def _compare() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.evaluation.compare import CompareSettings, compare_folders
+
+    return CompareSettings, lambda settings: print(compare_folders(settings))
+
+
+def _audit() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.evaluation.audit import AuditSettings, audit, describe_audit
+
+    def call(settings: AuditSettings) -> None:
+        print(describe_audit(audit(settings)))
+        print(settings.folder / "audit.html")
+
+    return AuditSettings, call
 
 
 def _bench() -> tuple[type[Any], Callable[[Any], object]]:
@@ -102,17 +157,34 @@ def _bench() -> tuple[type[Any], Callable[[Any], object]]:
     return BenchSettings, bench
 
 
+def _data_cache() -> tuple[type[Any], Callable[[Any], object]]:
+    from vp_agent.train.caching import CacheSettings, cache
+
+    return CacheSettings, lambda settings: print(*cache(settings), sep="\n")
+
+
+DATA_VERBS = {
+    "convert": ("turn HDF5 files of robomimic or RoboCasa into a dataset", _data_convert),
+    "check": ("name what is wrong with a dataset", _data_check),
+    "stats": ("print the size, tasks and ranges of a dataset", _data_stats),
+    "show": ("draw a contact sheet of a dataset", _data_show),
+    "cache": ("encode a dataset's latents ahead of training", _data_cache),
+}
 VERBS = {
     "demo": ("fly the packaged agent and write a report", _demo),
     "envs": ("list the environments, and what is missing for those that cannot run", _envs),
     "doctor": ("check this machine: rendering, simulators, decoding, GPU, disk", _doctor),
     "install": ("make a virtual environment with a simulator", _install),
     "collect": ("record scripted demonstrations as a LeRobot dataset", _collect),
+    "data": ("convert, check, measure, show and encode datasets", DATA_VERBS),
     "train": ("train the video stage or the action stage", _train),
     "eval": ("fly an agent for many episodes and count its successes", _eval),
+    "merge": ("join the journals of one evaluation that several machines have shared", _merge),
     "bench": ("measure how long a plan takes on this machine", _bench),
     "convert": ("turn a released checkpoint into an agent folder", _convert),
-    "report": ("turn an evaluation folder into one HTML page", _report),
+    "report": ("turn evaluation folders into one page, beside the paper's tables", _report),
+    "compare": ("compare policies on the same episodes: McNemar, non-inferiority", _compare),
+    "audit": ("compare imagined with executed frames: was it the video or the actions?", _audit),
 }
 
 
@@ -136,31 +208,41 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
+    if arguments == ["--version"]:
         import vp_agent
 
         print(vp_agent.__version__)
         return 0
+    return _run_verb(arguments, VERBS, "vp-agent")
+
+
+def _run_verb(arguments: list[str], verbs: Mapping[str, tuple[str, Any]], prog: str) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage(verbs, prog))
+        return 0 if arguments else 2
     verb = arguments[0]
-    if verb not in VERBS:
-        known = f"(verbs: {', '.join(VERBS)})"
-        raise UnknownNameError(f"no verb {verb!r}{closest(verb, VERBS)} {known}")
-    settings_class, call = VERBS[verb][1]()
-    settings = tyro.cli(settings_class, args=arguments[1:], prog=f"vp-agent {verb}")
-    call(settings)
-    return 0
+    if verb not in verbs:
+        known = f"(verbs: {', '.join(verbs)})"
+        raise UnknownNameError(f"no verb {verb!r}{closest(verb, verbs)} {known}")
+    load, flags = verbs[verb][1], arguments[1:]
+    if isinstance(load, Mapping):
+        return _run_verb(flags, load, f"{prog} {verb}")
+    settings_class, call = load()
+    if verb == "train":
+        from vp_agent.train.recipes import with_recipe
+
+        flags = with_recipe(flags)
+    code = call(tyro.cli(settings_class, args=flags, prog=f"{prog} {verb}"))
+    return code if isinstance(code, int) else 0
 
 
-def _usage() -> str:
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {name:<{width}}  {summary}" for name, (summary, _) in VERBS.items())
+def _usage(verbs: Mapping[str, tuple[str, Any]], prog: str) -> str:
+    width = max(map(len, verbs))
+    listed = "\n".join(f"  {name:<{width}}  {summary}" for name, (summary, _) in verbs.items())
     return (
-        "usage: vp-agent VERB [options]\n\n"
-        f"{verbs}\n\n"
-        "vp-agent VERB --help shows a verb's options; --debug shows the traceback of an error."
+        f"usage: {prog} VERB [options]\n\n"
+        f"{listed}\n\n"
+        f"{prog} VERB --help shows a verb's options; --debug shows the traceback of an error."
     )
 
 

@@ -106,6 +106,7 @@ class VideoPolicyConfig:
         unet, vae, text_encoder: arguments of the diffusers and transformers classes.
         condition_encoder: the condition images have an encoder of their own, not the VAE's.
         action_stats: None until the action stage has seen a dataset.
+        action_names: what the action's dimensions are, by that dataset; empty if it did not say.
         render_quality: how the simulator drew the training images.
         image_transform: how they were turned: "flip_v" upright, "raw" and "rot180" as LIBERO's
             demonstrations and LeRobot's processor have them (`LiberoEnv`).
@@ -133,6 +134,7 @@ class VideoPolicyConfig:
     tiers: dict[str, TierConfig] = field(default_factory=lambda: {"paper": TierConfig()})
     default_tier: str = "paper"
     action_stats: ActionStats | None = None
+    action_names: tuple[str, ...] = ()
     clip_actions: bool = True  # to the training range (the published code does not)
     render_quality: Literal["full", "fast"] = "full"
     image_transform: Literal["flip_v", "raw", "rot180"] = "flip_v"
@@ -167,6 +169,10 @@ class VideoPolicyConfig:
                 f"action statistics have {len(self.action_stats.min)} dimensions, "
                 f"action_dim is {self.action_dim}",
             )
+        require(
+            len(self.action_names) in (0, self.action_dim),
+            f"{len(self.action_names)} action_names for action_dim {self.action_dim}",
+        )
 
     @property
     def slots(self) -> int:
@@ -184,6 +190,17 @@ class VideoPolicyConfig:
         height, width = (side // self.latent_factor for side in self.resolution)
         return self.vae.get("latent_channels", 4), height, width
 
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Arguments for `gym.make` that give the images the policy is trained on."""
+        turned = self.image_transform != "flip_v"  # only LIBERO's environments can
+        return {
+            "views": list(self.views),
+            "resolution": list(self.resolution),
+            "render_quality": self.render_quality,
+            **({"transform": self.image_transform} if turned else {}),
+        }
+
     def tier(self, name: str) -> TierConfig:
         """The sampler setting called `name` ("default" is the configuration's own choice)."""
         name = self.default_tier if name == "default" else name
@@ -195,7 +212,10 @@ class VideoPolicyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary."""
-        return cattrs.unstructure(self)
+        values = cattrs.unstructure(self)
+        if not self.action_names:  # agents without it keep their bytes, and so their fingerprint
+            del values["action_names"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "VideoPolicyConfig":

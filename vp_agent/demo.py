@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vp_agent.errors import OutputExistsError
-from vp_agent.evaluation.runner import RESULTS, EvalSettings, evaluate
+from vp_agent.evaluation.results import RESULTS
+from vp_agent.evaluation.runner import EvalSettings, evaluate
 from vp_agent.evaluation.statistics import describe
 from vp_agent.files import atomic_dir
 from vp_agent.report import write_report

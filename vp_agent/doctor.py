@@ -1,11 +1,12 @@
 """`vp-agent envs` and `vp-agent doctor`: what runs here, and the command that mends the rest."""
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,13 @@ mujoco.mj_forward(model, data)
 with mujoco.Renderer(model, 32, 32) as renderer:
     renderer.update_scene(data, camera=0)
     assert renderer.render()[16, 16, 0] > 50, "the image is black"
+"""
+
+_ASK = """
+import json
+from vp_agent.envs.families import FAMILIES
+lacking = next(family for family in FAMILIES if family.name == "{name}").missing()
+print(json.dumps([lacking.what, lacking.fix] if lacking else ["", ""]))
 """
 
 
@@ -82,6 +90,8 @@ def examine() -> Iterator[Finding]:
     yield _gl()
     for family in FAMILIES:
         says, fix = _state(family)
+        if not fix:
+            says, fix = _in_its_interpreter(family, says)
         yield Finding(
             family.name, says if fix else f"{len(family.environments)} environments, {says}", fix
         )
@@ -100,6 +110,19 @@ def _state(family: Family) -> tuple[str, str]:
         what = f"{CONFIG_NAME} names {place.python}, which is not there"
         return what, f"write the right python under [{family.name}] in {CONFIG_NAME}"
     return f"in workers of {place.python}", ""
+
+
+def _in_its_interpreter(family: Family, says: str) -> tuple[str, str]:
+    """The same of a simulator in workers, looked at by their interpreter."""
+    place = read_places().get(family.name)
+    if place is None or place.python == "self":
+        return says, ""
+    code, found = _run(_ASK.format(name=family.name), python=place.python, extra=place.env)
+    if code:
+        fix = f"{place.python} -m pip install vp-agent"
+        return f"{place.python} cannot import vp_agent ({found})", fix
+    what, fix = json.loads(found)
+    return (f"{what} (for {place.python})", fix) if what else (says, "")
 
 
 def _python() -> Finding:
@@ -155,16 +178,18 @@ def _disk() -> Finding:
     return Finding("disk", f"more than {_WANTED_GB} GB free")
 
 
-def _run(code: str) -> tuple[int, str]:
+def _run(
+    code: str, *, python: str = sys.executable, extra: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Exit status and last line of a piece of Python in a process of its own: it may crash."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
+        [python, "-W", "ignore", "-c", code],
         capture_output=True,
         text=True,
         timeout=120,
-        env=dict(os.environ),
+        env={**os.environ, **(extra or {})},
     )
-    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    return done.returncode, lines[-1] if lines else f"exit status {done.returncode}" * (
-        done.returncode != 0
-    )
+    if done.returncode == 0:
+        return 0, done.stdout.strip().rpartition("\n")[2]
+    said = done.stderr.strip().rpartition("\n")[2]
+    return done.returncode, said or f"exit status {done.returncode}"

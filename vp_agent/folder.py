@@ -1,4 +1,8 @@
-"""Agent folders: each part in its library's layout, safetensors and JSON only, all hashed."""
+"""Agent folders: each part in its library's layout, safetensors and JSON only, all hashed.
+
+What LeRobot's trainer saves of the plug-in's policy (`pretrained_model`) is read as well: one
+weight file, our configuration inside LeRobot's, the tokenizer, no hashes.
+"""
 
 import hashlib
 import json
@@ -14,7 +18,9 @@ from transformers import CLIPTokenizer
 
 from vp_agent.config import TierConfig, VideoPolicyConfig
 from vp_agent.errors import AgentFolderError, ConfigError
-from vp_agent.files import MANIFEST, atomic_dir, hash_tree, write_json
+from vp_agent.files import MANIFEST, atomic_dir, hash_tree, sha256, write_json
+from vp_agent.locate import LEROBOT_WEIGHTS, is_lerobot_policy
+from vp_agent.model.text import save_tokenizer
 from vp_agent.model.video_policy import VideoPolicy, blank_policy
 
 # part of the model -> its weight file, as diffusers, transformers and we name them
@@ -26,6 +32,7 @@ WEIGHTS = {
     "action_head": "action_head/model.safetensors",
     "condition_vae": "condition_vae/model.safetensors",  # only where the configuration has one
 }
+LEROBOT_TYPE = "vp_agent"  # of the policy, in LeRobot's config.json
 
 
 def weight_files(config: VideoPolicyConfig) -> dict[str, str]:
@@ -77,7 +84,7 @@ def write_description(model: VideoPolicy, folder: Path, *, card: str) -> None:
     model.unet.save_config(folder / "unet")
     model.vae.save_config(folder / "vae")
     model.text_encoder.config.save_pretrained(folder / "text_encoder")
-    model.tokenizer.save_pretrained(folder / "tokenizer")
+    save_tokenizer(model.tokenizer, folder / "tokenizer")
     scheduler(model.config.tier("default")).save_pretrained(folder / "scheduler")
     write_json(folder / "config.json", model.config.to_dict())
     (folder / "README.md").write_text(card)
@@ -94,7 +101,7 @@ def load_agent(
     """Reads an agent folder in full or not at all, tensor by tensor: nothing is held twice.
 
     Args:
-        folder: what `save_agent` wrote.
+        folder: what `save_agent` or LeRobot's trainer wrote.
         device: where the weights go.
         dtype: of the weights but the VAE's: its rounding would show in every latent.
         resolution: (height, width) to go on at, instead of the agent's own; its adapter needs a
@@ -105,15 +112,20 @@ def load_agent(
         ConfigError: config.json has an unknown field or a value that does not fit.
     """
     folder = Path(folder)
-    check_manifest(folder)
+    from_lerobot = is_lerobot_policy(folder)
+    if not from_lerobot:
+        check_manifest(folder)
     config = read_config(folder)
     config = config if resolution is None else config.replace(resolution=resolution)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     model = blank_policy(config, tokenizer=tokenizer)
     for part, file in weight_files(config).items():
         kind = torch.float32 if part.endswith("vae") else dtype
-        state = _read_weights(folder / file, device=device, dtype=kind)
-        load_strictly(getattr(model, part), state, where=str(folder / file), assign=True)
+        path, prefix = folder / file, ""
+        if from_lerobot:
+            path, prefix = folder / LEROBOT_WEIGHTS, f"model.{part}."
+        state = _read_weights(path, prefix, device=device, dtype=kind)
+        load_strictly(getattr(model, part), state, where=f"{path} {prefix}".strip(), assign=True)
     return model.to(device).eval()  # what is not in the files: buffers
 
 
@@ -121,7 +133,9 @@ def read_config(folder: Path) -> VideoPolicyConfig:
     """The configuration of an agent folder."""
     path = Path(folder) / "config.json"
     try:
-        return VideoPolicyConfig.from_dict(json.loads(path.read_text()))
+        values = json.loads(path.read_text())
+        ours = values["model"] if values.get("type") == LEROBOT_TYPE else values
+        return VideoPolicyConfig.from_dict(ours)
     except (OSError, json.JSONDecodeError) as error:
         raise AgentFolderError(f"{path} cannot be read: {error}") from error
     except ConfigError as error:
@@ -154,7 +168,12 @@ def check_manifest(folder: Path) -> None:
 
 def fingerprint(folder: Path) -> str:
     """Short hash of what makes the agent act: every file but the model card."""
-    hashes: dict[str, str] = json.loads((Path(folder) / MANIFEST).read_text())
+    folder = Path(folder)
+    if is_lerobot_policy(folder):
+        hashes = {name: sha256(folder / name) for name in ("config.json", LEROBOT_WEIGHTS)}
+        hashes |= hash_tree(folder / "tokenizer")
+    else:
+        hashes = json.loads((folder / MANIFEST).read_text())
     hashes.pop("README.md", None)
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -190,10 +209,15 @@ def refuse(problems: Sequence[str], *, where: str) -> None:
 
 
 def _read_weights(
-    path: Path, *, device: str | torch.device, dtype: torch.dtype
+    path: Path, prefix: str, *, device: str | torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            return {key: file.get_tensor(key).to(dtype) for key in file.keys()}  # noqa: SIM118
+            return {
+                key.removeprefix(prefix): file.get_tensor(key).to(dtype)
+                for key in file.keys()  # noqa: SIM118
+                if key.startswith(prefix)
+            }
     except (OSError, SafetensorError) as error:
         raise AgentFolderError(f"{path} cannot be read: {error}") from error

@@ -1,5 +1,7 @@
 """Camera images brought to the policy's size, in training and in flight by the same code."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from vp_agent.errors import ConfigError, need
@@ -25,7 +27,7 @@ def fit_image(image_HW3: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
 
 def check_resolution(resolution: object) -> tuple[int, int]:
     """(height, width) as plain numbers; anything else is a `ConfigError`."""
-    sizes = tuple(resolution) if isinstance(resolution, tuple | list) else ()
+    sizes = tuple(resolution) if isinstance(resolution, Iterable) else ()
     if len(sizes) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in sizes):
         raise ConfigError(f"resolution must be (height, width), both > 0, not {resolution!r}")
     return int(sizes[0]), int(sizes[1])

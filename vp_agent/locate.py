@@ -9,10 +9,11 @@ from vp_agent.errors import AgentFolderError, closest
 from vp_agent.files import MANIFEST
 
 PACKAGED = Path(__file__).parent / "packaged"
+LEROBOT_WEIGHTS = "model.safetensors"  # of a policy that LeRobot saved
 
 
-def locate(name: str | Path) -> Path:
-    """The agent folder that `name` stands for.
+def locate(name: str | Path, *, revision: str | None = None) -> Path:
+    """The agent folder that `name` stands for; `revision` is of a Hub repository.
 
     Raises:
         AgentFolderError: there is no such packaged agent, folder or Hub repository.
@@ -29,7 +30,7 @@ def locate(name: str | Path) -> Path:
     if Path(name).is_dir():
         return find_agent(Path(name))
     try:
-        return Path(snapshot_download(text))
+        return Path(snapshot_download(text, revision=revision))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise AgentFolderError(
             f"{text!r} is no folder here and no agent on the Hub ({type(error).__name__}); give a "
@@ -38,14 +39,23 @@ def locate(name: str | Path) -> Path:
 
 
 def find_agent(folder: Path) -> Path:
-    """The agent folder in `folder`: itself, a checkpoint's, or the latest of a training run."""
-    candidates = [folder, folder / "agent"]
+    """The agent folder in `folder`: itself, a checkpoint's, or the latest of a training run.
+
+    The same for what LeRobot's trainer writes.
+    """
+    candidates = [folder, folder / "agent", folder / "pretrained_model"]
+    candidates.append(folder / "checkpoints" / "last" / "pretrained_model")
     if (folder / "latest").is_file():
         candidates.append(folder / (folder / "latest").read_text().strip() / "agent")
     for candidate in candidates:
-        if (candidate / MANIFEST).is_file():
+        if (candidate / MANIFEST).is_file() or is_lerobot_policy(candidate):
             return candidate
     raise AgentFolderError(
         f"{folder} holds no agent: expected an agent folder ({MANIFEST} in it), a checkpoint "
-        "(step-XXXXXXXX) or a run folder with a `latest` checkpoint"
+        "(step-XXXXXXXX), a run folder with a `latest` checkpoint, or LeRobot's pretrained_model"
     )
+
+
+def is_lerobot_policy(folder: Path) -> bool:
+    """Whether the folder is what LeRobot saved of a policy, and not one of ours."""
+    return (folder / LEROBOT_WEIGHTS).is_file() and not (folder / MANIFEST).is_file()

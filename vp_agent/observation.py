@@ -29,14 +29,19 @@ class Observation:
         )
 
 
-def read_observation(obs: Mapping[str, Any], config: VideoPolicyConfig) -> Observation:
+def read_observation(
+    obs: Mapping[str, Any] | Observation, config: VideoPolicyConfig
+) -> Observation:
     """Checks `{"pixels": {view: uint8 (H, W, 3)}, "agent_pos": float (n,), "task": str}`.
 
-    A leading axis on the images (and a sequence of tasks) makes it a batch.
+    A leading axis on the images (and a sequence of tasks) makes it a batch. What was read before
+    is trusted.
 
     Raises:
         ObservationError: names the part that is missing or malformed.
     """
+    if isinstance(obs, Observation):
+        return obs
     for part in ("pixels", "agent_pos", "task"):
         if part not in obs:
             raise ObservationError(f"the observation has no {part!r}; it has {sorted(obs)}")

@@ -42,6 +42,12 @@ def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
     return torch.tensor([row + [0] * (CONTEXT - len(row)) for row in ids])
 
 
+def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Writes the tokenizer's files, the same whether or not it has been used."""
+    tokenize(tokenizer, [""])  # the file holds the settings of the last call
+    tokenizer.save_pretrained(folder)
+
+
 @torch.no_grad()
 def encode_text(
     tokenizer: CLIPTokenizer, encoder: CLIPTextModelWithProjection, texts: Sequence[str]

@@ -81,6 +81,7 @@ class VideoPolicy(nn.Module):
         c_noise_B: Tensor,
         actions_BNKA: Tensor | None = None,
         *,
+        c_noise_action_B: Tensor | None = None,
         with_video: bool = True,
         stop_action_gradient: bool = False,
     ) -> tuple[Tensor | None, Tensor | None]:
@@ -90,8 +91,9 @@ class VideoPolicy(nn.Module):
             video_BSChw: noisy latents, already scaled by c_in.
             text_B1D: instruction embeddings, one cross-attention token each.
             condition_BSChw: latents of the current views, in every slot of their view.
-            c_noise_B: ln(sigma) / 4, the same for both streams.
+            c_noise_B: ln(sigma) / 4, the same for both streams unless the actions have their own.
             actions_BNKA: noisy normalised actions, scaled by c_in; N draws share one video.
+            c_noise_action_B: ln(sigma) / 4 of the actions, where it is not the video's.
             with_video: False leaves out the U-Net's last layers and gives no video output.
             stop_action_gradient: keep the action loss out of the U-Net (paper section 3.3).
         """
@@ -107,21 +109,25 @@ class VideoPolicy(nn.Module):
             ).sample.float()
         if actions_BNKA is None:
             return video, None
-        time_BE = self.unet.time_embedding(
-            self.unet.time_proj(c_noise_B).to(self.unet.time_embedding.linear_1.weight.dtype)
-        )
+        time_BE = action_time_BE = self._time(c_noise_B)
+        if c_noise_action_B is not None:
+            action_time_BE = self._time(c_noise_action_B)
         if stop_action_gradient:
             taps[:] = [tap.detach() for tap in taps]
-            time_BE = time_BE.detach()
+            time_BE, action_time_BE = time_BE.detach(), action_time_BE.detach()
         views = [self._by_view(tap, len(video_BSChw)) for tap in taps]
         features_BG = self.adapter(views, time_BE).flatten(1)
         draws = actions_BNKA.shape[1]
         actions = self.action_head(
             rearrange(actions_BNKA, "b n k a -> (b n) k a").to(dtype),
-            repeat(time_BE, "b e -> (b n) e", n=draws),
+            repeat(action_time_BE, "b e -> (b n) e", n=draws),
             repeat(features_BG, "b g -> (b n) g", n=draws),
         )
         return video, rearrange(actions.float(), "(b n) k a -> b n k a", n=draws)
+
+    def _time(self, c_noise_B: Tensor) -> Tensor:
+        embedding = self.unet.time_embedding
+        return embedding(self.unet.time_proj(c_noise_B).to(embedding.linear_1.weight.dtype))
 
     def _by_view(self, tap: Tensor, batch: int) -> Tensor:
         slots = rearrange(tap, "(b s) c h w -> b s c h w", b=batch)
