@@ -67,13 +67,14 @@ def install(settings: InstallSettings) -> None:
     if folder.exists():
         raise OutputExistsError(f"{folder} exists; remove it or choose another folder")
     venv, steps = _STEPS[settings.family](settings, folder)
+    entry = f'[{settings.family}]\npython = "{venv / "bin/python"}"\n'
     if settings.dry_run:
         print("\n".join(map(shlex.join, steps)))
     else:
         for number, step in enumerate(steps):
             print(f"[{number + 1}/{len(steps)}] {shlex.join(step)}", flush=True)
-            _call(step, rest=steps[number:])
-    _name_it(settings, f'[{settings.family}]\npython = "{venv / "bin/python"}"\n')
+            _call(step, rest=steps[number:], entry=entry)
+    _name_it(settings, entry)
 
 
 def _libero(settings: InstallSettings, folder: Path) -> tuple[Path, list[list[str]]]:
@@ -95,6 +96,8 @@ def _robocasa(settings: InstallSettings, folder: Path) -> tuple[Path, list[list[
     return venv, [
         ["git", "clone", "--depth", "1", "--branch", "v0.2", _ROBOCASA, checkout],
         [python, "-m", "venv", str(venv)],
+        # Python 3.10 brings a pip that searches these pins for minutes; today's takes seconds.
+        [*pip, "--upgrade", "pip"],
         [*pip, *_ROBOCASA_NEEDS],
         [*pip, "--no-deps", "-e", checkout],
         [inside, "-m", "robocasa.scripts.download_kitchen_assets"],  # 5 GB; asks before
@@ -107,14 +110,17 @@ _STEPS: dict[str, Callable[[InstallSettings, Path], tuple[Path, list[list[str]]]
 }
 
 
-def _call(step: list[str], *, rest: list[list[str]]) -> None:
+def _call(step: list[str], *, rest: list[list[str]], entry: str) -> None:
     try:
         code = subprocess.run(step).returncode
     except OSError as error:
         code = str(error)
     if code != 0:
         commands = "; ".join(map(shlex.join, rest))
-        raise InstallError(f"{shlex.join(step)} failed ({code}); when it works, go on: {commands}")
+        raise InstallError(
+            f"{shlex.join(step)} failed ({code}); when it works, go on: {commands}; "
+            f"and write into {_CONFIG}: {entry}"
+        )
 
 
 def _name_it(settings: InstallSettings, entry: str) -> None:
