@@ -1,7 +1,9 @@
 """Run folders: settings, metrics, the newest whole checkpoint, and who may write."""
 
+import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,9 +16,10 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError, VPAgentError
-from vp_agent.files import sha256, write_json
+from vp_agent.files import MANIFEST, sha256, write_json
 from vp_agent.folder import check_manifest, fingerprint
 from vp_agent.locate import locate
+from vp_agent.train.dataset_source import locate_dataset
 from vp_agent.train.launch import on_first
 from vp_agent.train.settings import TrainSettings
 
@@ -47,6 +50,7 @@ class Run:
         wanted["processes"] = processes
         if settings.init is not None and not settings.from_svd:
             wanted["init_fingerprint"] = fingerprint(locate(settings.init))
+        wanted["data_fingerprints"] = data_fingerprints(settings)
         path = self.folder / "config.json"
         if not settings.resume:
             if any(entry.name != LOCK for entry in self.folder.iterdir()):
@@ -55,7 +59,9 @@ class Run:
             return
         # A setting that came after the run began had its default in it.
         defaults = {field.name: field.default for field in fields(settings)}
-        defaults |= {"processes": 1, "init_fingerprint": wanted.get("init_fingerprint")}
+        for name in ("init_fingerprint", "data_fingerprints"):
+            defaults[name] = wanted.get(name)
+        defaults["processes"] = 1
         before = json.loads(json.dumps(defaults, default=str)) | json.loads(path.read_text())
         if before["processes"] != processes:
             raise ConfigError(
@@ -63,31 +69,56 @@ class Run:
                 f"launch {processes}; which samples a step sees depends on it: accelerate launch "
                 f"--num_processes {before['processes']}"
             )
-        for name in sorted(wanted.keys() - FREE_ON_RESUME):
+        for name in sorted(wanted.keys() - FREE_ON_RESUME - {"data_fingerprints"}):
             if before[name] != wanted[name]:
                 raise ConfigError(
                     f"--resume: {name} is {wanted[name]!r}, the run in {self.folder} has "
                     f"{before[name]!r}; use the same value or another --out"
                 )
+        fingerprints = zip(
+            settings.datasets, wanted["data_fingerprints"], before["data_fingerprints"], strict=True
+        )
+        for data, now, then in fingerprints:
+            if now != then:
+                raise ConfigError(
+                    f"--resume: {data} or its key map has changed since the run in {self.folder} "
+                    "began; put back what it was, or train on it in another --out"
+                )
 
     def checkpoint(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints there are, whole or not, oldest first."""
+        found = [x for x in self.folder.glob("step-*") if x.name.removeprefix("step-").isdigit()]
+        return sorted(found, key=_step)
+
     def latest(self) -> Path | None:
-        """The newest whole checkpoint, or None before the first; broken newer ones are named."""
-        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+        """The newest whole checkpoint, or None before the first; broken newer ones are named.
+
+        Raises:
+            AgentFolderError: there are checkpoints and none is whole, or one cannot be judged.
+        """
+        problems = []
+        for folder in reversed(self.checkpoints()):
             problem = broken(folder)
             if problem is None:
                 return folder
             print(f"{folder.name} is passed over: {problem}", file=sys.stderr)
+            problems.append(f"{folder.name}: {problem}")
+        if problems:
+            raise AgentFolderError(
+                f"{self.folder} has no whole checkpoint to go on from ({'; '.join(problems)}); "
+                "nothing was deleted: put the files back from a copy, or begin again at step 1: "
+                f"rm -r {self.folder}/step-*"
+            )
         return None
 
     def keep(self, checkpoint: Path, settings: TrainSettings) -> None:
         """Makes a whole new checkpoint the latest and drops what the settings do not keep."""
         self._point_to(checkpoint)
-        for old in sorted(self.folder.glob("step-*"))[: -settings.keep]:
-            step = int(old.name.removeprefix("step-"))
-            if settings.keep_every is None or step % settings.keep_every:
+        for old in self.checkpoints()[: -settings.keep]:
+            if settings.keep_every is None or _step(old) % settings.keep_every:
                 # Out of sight first: a kill in between must not leave half a checkpoint.
                 shutil.rmtree(old.rename(self.folder / f".{old.name}.old"))
 
@@ -106,16 +137,16 @@ class Run:
 
     def take_up(self) -> Path | None:
         """Clears away what a killed process left; returns the checkpoint to go on from."""
+        latest = self.latest()  # first, as it may refuse
         for rest in [*self.folder.glob(".step-*"), *self.folder.glob("*.tmp")]:
             shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
-        latest = self.latest()
         if latest is not None:
             self._point_to(latest)
         else:
             (self.folder / "latest").unlink(missing_ok=True)
-        step = 0 if latest is None else int(latest.name.removeprefix("step-"))
-        for newer in self.folder.glob("step-*"):  # broken, or it would be the latest
-            if int(newer.name.removeprefix("step-")) > step:
+        step = 0 if latest is None else _step(latest)
+        for newer in self.checkpoints():  # broken, or it would be the latest
+            if _step(newer) > step:
                 shutil.rmtree(newer)
         self._forget_after(step)
         return latest
@@ -160,15 +191,58 @@ def open_run(settings: TrainSettings, accelerator: Accelerator) -> Iterator[Run]
         lock.release()
 
 
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def broken(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if it is whole."""
+    """What is damaged in a checkpoint, or None if it is whole.
+
+    Raises:
+        AgentFolderError: it cannot be read, or holds something else, which is no damage.
+    """
+    agent = checkpoint / "agent"
     try:
         about = json.loads((checkpoint / "trainer.json").read_text())
-        check_manifest(checkpoint / "agent")
-        state = checkpoint / "trainer.safetensors"
-        # Checkpoints of old runs have no hash of it.
-        if sha256(state) != about.get("sha256", sha256(state)):
-            return f"{state.name} was altered (its sha256 differs)"
-    except (OSError, ValueError, AgentFolderError) as error:
+        known = {MANIFEST, *json.loads((agent / MANIFEST).read_text())}
+        strays = [
+            x for x in agent.rglob("*") if x.is_file() and str(x.relative_to(agent)) not in known
+        ]
+        if not strays:
+            check_manifest(agent)
+            state = checkpoint / "trainer.safetensors"
+            # Checkpoints of old runs have no hash of it.
+            if sha256(state) != about.get("sha256", sha256(state)):
+                return f"{state.name} was altered (its sha256 differs)"
+    except (FileNotFoundError, ValueError) as error:
         return str(error)
+    except OSError as error:
+        raise AgentFolderError(
+            f"{checkpoint} cannot be read ({error}); nothing was changed: give the command again "
+            "when it can be, or move the checkpoint away"
+        ) from error
+    if strays:
+        raise AgentFolderError(
+            f"{agent} holds files that no agent has; nothing was changed: "
+            f"rm {shlex.join(map(str, strays))}, and give the command again"
+        )
     return None
+
+
+def data_fingerprints(settings: TrainSettings) -> list[str]:
+    """Of every dataset a hash: what its meta/ says, its files' sizes, and its key map's words."""
+    maps = settings.key_map or ("",)
+    maps = maps * len(settings.datasets) if len(maps) == 1 else maps
+    return [_data_fingerprint(*pair) for pair in zip(settings.datasets, maps, strict=True)]
+
+
+def _data_fingerprint(data: Path, key_map: str) -> str:
+    root, digest = locate_dataset(data)[0], hashlib.sha256()
+    meta = root / "meta"
+    for path in sorted([*meta.rglob("*.json"), *meta.rglob("*.parquet")]):
+        digest.update(f"{path.relative_to(root)} {sha256(path)}\n".encode())
+    for path in sorted([*(root / "data").rglob("*.parquet"), *(root / "videos").rglob("*.mp4")]):
+        digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
+    if key_map.endswith(".json"):
+        digest.update(Path(key_map).read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,118 @@
+"""What --resume may go on from, what it refuses, and that it deletes no checkpoint in doubt."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small import SMALL, small_model
+from toy_data import write_toy_dataset
+
+pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
+
+from vp_agent.errors import AgentFolderError, ConfigError
+from vp_agent.files import hash_tree
+from vp_agent.folder import save_agent
+from vp_agent.train.run import Run
+from vp_agent.train.settings import TrainSettings
+from vp_agent.train.trainer import train
+
+KEY_MAP = {"action_names": ["x", "y", "z", "a", "b", "c", "hand"]}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> TrainSettings:
+    """A finished run with the checkpoints of two steps."""
+    folder = tmp_path_factory.mktemp("whole")
+    save_agent(small_model(SMALL.replace(action_stats=None)), folder / "start", card="")
+    (folder / "names.json").write_text(json.dumps(KEY_MAP))
+    settings = TrainSettings(
+        stage="action",
+        data=write_toy_dataset(folder / "toy", size=32, episodes=3, steps=14),
+        key_map=(str(folder / "names.json"),),
+        init=folder / "start",
+        out=folder / "run",
+        steps=2,
+        batch_size=2,
+        holdout=0,
+        save_every=1,
+        log_every=1,
+        threads=1,
+        device="cpu",
+    )
+    train(settings)
+    return replace(settings, resume=True)
+
+
+@pytest.fixture
+def run(whole, tmp_path) -> TrainSettings:
+    shutil.copytree(whole.out, tmp_path / "run")
+    return replace(whole, out=tmp_path / "run")
+
+
+def _refuses(run: TrainSettings, error: type[Exception], match: str) -> None:
+    before = hash_tree(run.out)
+    with pytest.raises(error, match=match):
+        train(run)
+    assert hash_tree(run.out) == before
+
+
+def test_without_a_whole_checkpoint_nothing_is_deleted(run):
+    for folder in run.out.glob("step-*"):
+        (folder / "trainer.json").write_text("{")
+    _refuses(run, AgentFolderError, r"step-00000002: .*; step-00000001: .*rm -r .*/step-\*")
+
+
+def test_a_stray_file_stops_a_resume_and_costs_no_checkpoint(run):
+    (run.out / "step-00000002/agent/.DS_Store").write_text("")
+    _refuses(run, AgentFolderError, r"rm \S+/step-00000002/agent/.DS_Store")
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(run):
+    file = run.out / "step-00000002/trainer.json"
+    file.unlink()
+    file.mkdir()  # reading it is an error that says nothing about the file
+    _refuses(run, AgentFolderError, "step-00000002 cannot be read")
+
+
+def test_a_copy_beside_the_checkpoints_is_left_alone(run):
+    shutil.copytree(run.out / "step-00000001", run.out / "step-00000001 copy")
+    assert Run(folder=run.out).take_up() == run.out / "step-00000002"
+    Run(folder=run.out).keep(run.out / "step-00000002", replace(run, keep=1))
+    assert {x.name for x in run.out.glob("step-*")} == {"step-00000002", "step-00000001 copy"}
+
+
+@pytest.fixture
+def data(run, tmp_path) -> Path:
+    """The run's dataset, copied to where the run now says that it was all along."""
+    assert isinstance(run.data, Path)
+    path = shutil.copytree(run.data, tmp_path / "toy")
+    config = json.loads((run.out / "config.json").read_text())
+    (run.out / "config.json").write_text(json.dumps(config | {"data": str(path)}))
+    return path
+
+
+def test_a_resume_with_copied_data_goes_on(run, data):
+    train(replace(run, data=data))
+
+
+def test_a_resume_with_other_data_under_the_same_name_is_refused(run, data):
+    shutil.rmtree(data)
+    write_toy_dataset(data, size=32, episodes=3, steps=14, seed=1)
+    _refuses(replace(run, data=data), ConfigError, f"--resume: {data} or its key map has changed")
+
+
+def test_a_resume_with_an_edited_key_map_is_refused(run, tmp_path):
+    edited = tmp_path / "names.json"
+    edited.write_text(json.dumps(KEY_MAP | {"control_hz": 20.0}))
+    config = json.loads((run.out / "config.json").read_text())
+    (run.out / "config.json").write_text(json.dumps(config | {"key_map": [str(edited)]}))
+    _refuses(replace(run, key_map=(str(edited),)), ConfigError, "or its key map has changed")
+
+
+def test_a_run_from_before_the_data_was_noted_goes_on(run):
+    config = json.loads((run.out / "config.json").read_text())
+    config.pop("data_fingerprints", None)
+    (run.out / "config.json").write_text(json.dumps(config))
+    train(run)
