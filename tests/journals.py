@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from vp_agent.evaluation.lane import _NOTHING
+
 
 def line(task: str = "OpenDrawer", episode: int = 0, **changes: Any) -> dict[str, Any]:
     """One line; `changes` replaces or adds fields."""
@@ -52,7 +54,7 @@ def outcomes(task: str, string: str, **changes: Any) -> list[dict[str, Any]]:
     """Episodes 0.. of a task: "+" is a success, "-" a failure, "e" an infrastructure error."""
     made = []
     for episode, mark in enumerate(string):
-        error = {"success": None, "error": "WorkerDied: signal 11"} if mark == "e" else {}
+        error = {**_NOTHING, "error": "WorkerDied: signal 11"} if mark == "e" else {}
         made.append(line(task, episode, **{"success": mark == "+", **error, **changes}))
     return made
 

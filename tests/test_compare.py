@@ -83,8 +83,13 @@ def test_episodes_are_paired_by_task_and_number(tmp_path: Path) -> None:
 
 
 def test_unpaired_episodes_are_named_with_their_reason(tmp_path: Path) -> None:
-    comparison = _compare(tmp_path, outcomes("OpenDrawer", "+e+-"), outcomes("OpenDrawer", "++e"))
+    a, b = (outcomes("OpenDrawer", marks, standin=True) for marks in ("+-+-", "++-"))
+    a[1] |= outcomes("OpenDrawer", "ee")[1]
+    b[2] |= outcomes("OpenDrawer", "eee")[2]
+    comparison = _compare(tmp_path, a, b)
     assert comparison.total.n == 1
+    assert comparison.notes == ("flown with stand-in assets: not reportable",)
+    assert comparison.as_dict()["pairs_needed"] is None  # the one pair is not discordant
     assert comparison.unpaired == (
         "OpenDrawer episode 1 (error in A)",
         "OpenDrawer episode 2 (error in B)",

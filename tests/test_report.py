@@ -9,11 +9,14 @@ from journals import evaluation, line, outcomes
 from pilots import Looker, Reach, episode
 
 from vp_agent.evaluation.episode import fly
+from vp_agent.errors import OutputExistsError
 from vp_agent.evaluation.journal import Journal
+from vp_agent.evaluation.lane import _NOTHING
 from vp_agent.evaluation.reading import EvaluationError
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.statistics import summarise
 from vp_agent.report import clips, write_report
+from vp_agent.report.beside import beside_the_paper, rows_of
 
 IDENTITY = {
     "env": "Reach-v0",
@@ -110,6 +113,7 @@ def test_an_evaluation_that_was_stopped_is_shown_with_a_banner(tmp_path: Path) -
         ([line(simulator={"a": "1"}), line(episode=1)], 2, "mixes 2 simulator versions"),
         ([line(gpu="A100"), line(episode=1)], 2, "mixes 2 GPUs: A100, none"),
         ([line(standin=True), line(episode=1)], 2, "flown with stand-in assets: 1"),
+        ([line(simulator={"robocasa": "1.0.1"})], 1, "this is RoboCasa 1.0.1"),
     ],
 )
 def test_what_is_not_reportable_says_so_in_a_banner(
@@ -123,11 +127,14 @@ def test_what_is_not_reportable_says_so_in_a_banner(
 
 
 def test_errors_are_listed_with_their_words(tmp_path: Path) -> None:
-    lines = [line(), line(episode=7, success=None, error="WorkerDied: <signal 9>", attempts=3)]
-    page = write_report(evaluation(tmp_path, lines)).read_text()
+    error = line(episode=7, **{**_NOTHING, "error": "WorkerDied: <signal 9>", "attempts": 3})
+    page = write_report(evaluation(tmp_path, [line(episode=9), error])).read_text()
+    assert "mixes" not in _banner(tmp_path / "report.html")
     assert "episode 7 (seed 107)" in page
     assert "WorkerDied: &lt;signal 9&gt;" in page
     assert "episode 7 (seed 107, 3 attempts)" in (tmp_path / "report.md").read_text()
+    assert "2 plans" in page
+    assert "None" not in page
 
 
 def test_results_json_is_counted_anew_and_keeps_what_it_knew(tmp_path: Path) -> None:
@@ -137,7 +144,7 @@ def test_results_json_is_counted_anew_and_keeps_what_it_knew(tmp_path: Path) -> 
     assert (results["commit"], results["complete"], results["successes"]) == ("abc", True, 3)
     assert results["mean_over_tasks"] == pytest.approx((2 / 3 + 1) / 2)
     assert [row["task"] for row in results["per_task"]] == ["CloseDrawer", "OpenDrawer"]
-    assert results["categories"][0]["category"] == "Drawers"
+    assert results["per_category"][0]["category"] == "Drawers"
     assert results["versions"] == {
         "robocasa": "0.2.0",
         "vp-agent": "0.1.0",
@@ -185,6 +192,22 @@ def test_another_protocol_is_named_and_not_ranked(tmp_path: Path) -> None:
     assert "▲" in page[page.index("Table 8:") :]  # that table's own protocol
 
 
+def test_robocasa_1_0_is_not_ranked(tmp_path: Path) -> None:
+    lines = outcomes("OpenDrawer", "+" * 50, simulator={"robocasa": "1.0.1"})
+    page = write_report(evaluation(tmp_path, lines)).read_text()
+    table = page[page.index("Table 1:") : page.index("Table 3:")]
+    assert "not robocasa24-paper on RoboCasa 1.0.1" in table
+    assert "▲" not in table
+
+
+def test_a_mean_over_tasks_of_unequal_n_is_not_ranked(tmp_path: Path) -> None:
+    lines = [*outcomes("OpenDrawer", "+-"), *outcomes("CloseDrawer", "+" * 50)]
+    rows = beside_the_paper(rows_of([lines]), ["robocasa24-paper"])[0].lines
+    marks = {row.label: {cell.stands for cell in cells} for row, cells in rows}
+    assert "above" in marks["CloseDrawer"]
+    assert marks["Mean of these 2 tasks"] == {""}
+
+
 def test_libero_tasks_stand_beside_tables_2_and_9(tmp_path: Path) -> None:
     lines = outcomes("put both moka pots on the stove", "+-", suite="libero10-uva")
     lines = [{**each, "env": "LIBERO-10-8-v0", "category": ""} for each in lines]
@@ -209,6 +232,8 @@ def test_several_evaluations_share_one_page(tmp_path: Path) -> None:
     numbers = json.loads((tmp_path / "all/results.json").read_text())["evaluations"]
     assert [each["successes"] for each in numbers] == [3, 2, 1]
     assert not (first / "report.html").exists()
+    with pytest.raises(OutputExistsError, match=r"replace its results\.json"):
+        write_report(first, second, out=first)
 
 
 def test_films_are_bounded_and_show_failures_too(

@@ -60,7 +60,7 @@ class Comparison:
             **_numbers(self.total),
             "lower_bound_one_sided_95": self.total.lower_bound,
             "non_inferior": self.non_inferior,
-            "pairs_needed": self.pairs_needed,
+            "pairs_needed": self.pairs_needed if self.total.discordance else None,
             "per_task": [
                 {"task": task, **_numbers(table), "mcnemar_p_holm": p}
                 for (task, table), p in zip(self.tasks.items(), p_tasks, strict=True)
@@ -101,7 +101,7 @@ def compare(a: Evaluation, b: Evaluation, *, margin: float = 0.02) -> Comparison
                 "journal of one policy"
             )
     for field in _PROTOCOL:
-        of_a, of_b = (" and ".join(values(side.records, field)) for side in (a, b))
+        of_a, of_b = (" and ".join(values(side.ended, field)) for side in (a, b))
         if of_a and of_b and of_a != of_b:
             raise _not_the_same(a, b, field, of_a, of_b)
     lines_a, lines_b = _by_key(a), _by_key(b)
@@ -111,11 +111,6 @@ def compare(a: Evaluation, b: Evaluation, *, margin: float = 0.02) -> Comparison
             f"{a.name} and {b.name} share no episode: {_extent(a)}, and {_extent(b)}; fly both "
             "with the same suite, --seed and --episodes"
         )
-    for key in shared:
-        for field in ("seed", "horizon"):
-            of_a, of_b = lines_a[key].get(field), lines_b[key].get(field)
-            if of_a != of_b:
-                raise _not_the_same(a, b, f"{field} of {_named(key)}", str(of_a), str(of_b))
     pairs = {
         key: (lines_a[key]["success"], lines_b[key]["success"])
         for key in shared
@@ -126,6 +121,11 @@ def compare(a: Evaluation, b: Evaluation, *, margin: float = 0.02) -> Comparison
             f"{a.name} and {b.name}: each of the {len(shared)} episodes they share is an error in "
             "one of the two; run their `vp-agent eval` again with --resume"
         )
+    for key in pairs:
+        for field in ("seed", "horizon"):
+            of_a, of_b = lines_a[key].get(field), lines_b[key].get(field)
+            if of_a != of_b:
+                raise _not_the_same(a, b, f"{field} of {_named(key)}", str(of_a), str(of_b))
     tasks = dict.fromkeys(task for task, _ in pairs)
     return Comparison(
         a=a.name,
@@ -195,7 +195,7 @@ def _notes(
     a: Evaluation, b: Evaluation, pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]
 ) -> Iterator[str]:
     for field in _SURROUNDINGS:
-        of_a, of_b = (" and ".join(values(side.records, field)) for side in (a, b))
+        of_a, of_b = (" and ".join(values(side.ended, field)) for side in (a, b))
         if of_a != of_b:
             yield f"{field} differs: {of_a or 'unknown'} in A, {of_b or 'unknown'} in B"
     hashes = [(of_a["state_hash"], of_b["state_hash"]) for of_a, of_b in pairs]

@@ -52,6 +52,11 @@ class Evaluation:
     results: dict[str, Any]
 
     @property
+    def ended(self) -> list[dict[str, Any]]:
+        """The records with an outcome; an error's says little about how it was flown."""
+        return [record for record in self.records if record["success"] is not None]
+
+    @property
     def scheduled(self) -> int | None:
         """How many episodes were asked for; None while no results.json says so."""
         if "seeds" in self.results and "scheduled" not in self.results:  # of schema 1

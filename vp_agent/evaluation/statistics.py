@@ -80,7 +80,8 @@ def per_category(tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def pooled(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Both rates of several tasks: all episodes alike (pooled) and all tasks alike (the mean).
 
-    The paper averages over tasks. The mean is None while one of the tasks has no episode.
+    The paper averages over tasks. The mean is None while one of the tasks has no episode;
+    `n_per_task` is None where the tasks have not equally many.
     """
     n, successes = sum(row["n"] for row in tasks), sum(row["successes"] for row in tasks)
     whole = bool(tasks) and all(row["n"] for row in tasks)
@@ -88,6 +89,7 @@ def pooled(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "tasks": len(tasks),
         "n": n,
+        "n_per_task": tasks[0]["n"] if len({row["n"] for row in tasks}) == 1 else None,
         "successes": successes,
         "rate": successes / n if n else None,
         "wilson_95": list(wilson_interval(successes, n)),

@@ -3,7 +3,8 @@
 from itertools import combinations
 from pathlib import Path
 
-from vp_agent.errors import ConfigError
+from vp_agent.errors import ConfigError, OutputExistsError
+from vp_agent.evaluation.journal import JOURNAL
 from vp_agent.evaluation.paired import holm
 from vp_agent.evaluation.pairing import ComparisonError, compare
 from vp_agent.evaluation.reading import Evaluation, read_evaluation
@@ -33,12 +34,17 @@ def write_report(*paths: Path, out: Path | None = None) -> Path:
     evaluations = [read_evaluation(Path(path)) for path in paths]
     if out is None:
         out = evaluations[0].folder if len(paths) == 1 and Path(paths[0]).is_dir() else SEVERAL
+    its_own = len(paths) == 1 and out.resolve() == Path(paths[0]).resolve()
+    if (out / JOURNAL).exists() and not its_own:
+        raise OutputExistsError(
+            f"{out} is an evaluation, and this would replace its {RESULTS}; choose another --out"
+        )
     views = [view(evaluation) for evaluation in evaluations]
     rows = rows_of([evaluation.records for evaluation in evaluations])
     page = Page(
         views=views,
         rows=rows,
-        besides=beside_the_paper(rows, [each.suite for each in views]),
+        besides=beside_the_paper(rows, [each.protocol for each in views]),
         pairs=_pairs(evaluations),
     )
     out.mkdir(parents=True, exist_ok=True)

@@ -167,5 +167,6 @@ def _cell(row: Row, column: Column, tasks: Sequence[str], *, sure: bool) -> Cell
         note = column.notes.get(tasks[0], "")
     else:
         note = column.notes.get("average", "") if rate == column.average else ""
-    stands = above_or_below(first, rate, column.n and column.n * len(tasks)) if first else ""
-    return Cell(rate, stands if sure else "", note)
+    if not sure or not first or first.get("n_per_task", first["n"]) is None:
+        return Cell(rate, note=note)  # tasks of unequal n: the pooled rate is not the one shown
+    return Cell(rate, above_or_below(first, rate, column.n and column.n * len(tasks)), note)

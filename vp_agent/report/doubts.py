@@ -1,6 +1,7 @@
 """What keeps an evaluation from being reported."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from vp_agent.evaluation.reading import Evaluation, values
 
@@ -26,7 +27,7 @@ _ONE_OF_EACH = {
 def doubts(evaluation: Evaluation) -> Iterator[str]:
     """One sentence for each reason not to report the numbers; none for a sound evaluation."""
     records = evaluation.records
-    settled = sum(record["success"] is not None for record in records)
+    settled = len(evaluation.ended)
     if evaluation.scheduled is None:
         yield (
             "It has not ended: no results.json says how many episodes were scheduled. "
@@ -36,12 +37,20 @@ def doubts(evaluation: Evaluation) -> Iterator[str]:
         yield f"Incomplete: {settled} of {evaluation.scheduled} scheduled episodes are settled."
     if errors := len(records) - settled:
         yield f"Infrastructure errors, counted neither as success nor as failure: {errors}."
+    if others := other_robocasas(records):
+        yield f"The paper's kitchens are RoboCasa 0.2's; this is RoboCasa {' and '.join(others)}."
     standins = sum(bool(record["standin"]) for record in records)
     if standins:
         yield f"Episodes flown with stand-in assets: {standins}."
     if any(record.get("blank_images") for record in records):
         yield "Control run: the agent was given black images; films show what it did not see."
     for field, plural in _ONE_OF_EACH.items():
-        found = values(records, field)
+        found = values(evaluation.ended, field)
         if len(found) > 1:
             yield f"It mixes {len(found)} {plural}: {', '.join(found)}."
+
+
+def other_robocasas(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The versions of RoboCasa in these records that are not the paper's 0.2."""
+    found = {record["simulator"].get("robocasa", "0.2") for record in records}
+    return sorted(version for version in found if not version.startswith("0.2"))

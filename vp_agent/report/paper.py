@@ -58,14 +58,6 @@ class Paper:
     tasks: Mapping[str, Mapping[str, Mapping[str, str]]]
     tables: tuple[Table, ...]
 
-    def task_of(self, env: str) -> tuple[str, str] | None:
-        """(benchmark, task) of an environment id, if the paper has it."""
-        for benchmark, tasks in self.tasks.items():
-            for task, about in tasks.items():
-                if about["env"] == env:
-                    return benchmark, task
-        return None
-
 
 @cache
 def paper() -> Paper:

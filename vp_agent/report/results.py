@@ -7,7 +7,7 @@ from typing import Any
 from vp_agent.evaluation.reading import Evaluation, values
 from vp_agent.evaluation.statistics import per_category, per_task, pooled, summarise
 from vp_agent.report.clips import Clips, choose_clips
-from vp_agent.report.doubts import doubts
+from vp_agent.report.doubts import doubts, other_robocasas
 
 _IDENTITY = (
     "suite",
@@ -50,14 +50,25 @@ class View:
     versions: dict[str, str]
 
     @property
+    def protocol(self) -> str:
+        """The suite, and with what simulator if that is not the one of its protocol."""
+        others = other_robocasas(self.records)
+        return f"{self.suite} on RoboCasa {' and '.join(others)}" if others else self.suite
+
+    @property
     def timing(self) -> str:
         """What `plan_s` counts, in words."""
         if not self.plan_s:
             return "no plan was timed"
-        each = "plans" if self.records[0]["plan_s"] else "episodes, the mean of each one's plans"
+        each = "plans" if self.first["plan_s"] else "episodes, the mean of each one's plans"
         film = ", decoding the imagined video included"
         with_video = film if self.results["seconds_per_plan_includes_video"] else ""
         return f"{len(self.plan_s):,} {each}{with_video}"
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The first episode with an outcome, or with none if there is no other."""
+        return next((r for r in self.records if r["success"] is not None), self.records[0])
 
     @property
     def errors(self) -> list[dict[str, Any]]:
@@ -82,7 +93,7 @@ def view(evaluation: Evaluation) -> View:
         "complete": scheduled is not None and settled >= scheduled,
         "doubts": found,
         "per_task": tasks,
-        "categories": per_category(tasks),
+        "per_category": per_category(tasks),
         "versions": _versions(evaluation),
     }
     policy = records[0]["policy"] or known.get("settings", {}).get("agent") or records[0]["agent"]
