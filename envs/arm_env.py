@@ -82,6 +82,7 @@ class ArmEnv(gym.Env):
         self._packages, self._versions = tuple(packages), dict[str, str]()
         self._sim_env: Any = None
         self._cameras: Cameras | None = None
+        self._gl_version = ""
         self._steps: int | None = None  # None: no episode is running
         self._pixels: dict[str, np.ndarray] = {}
 
@@ -155,6 +156,7 @@ class ArmEnv(gym.Env):
                 quality=self.render_quality,
                 sites=self.draws_sites,
             )
+            self._gl_version = self._cameras.gl_version
         self._steps = 0
         data = self.sim_env.sim.data
         state = np.concatenate([data.qpos, data.qvel]).astype(np.float64)
@@ -231,6 +233,7 @@ class ArmEnv(gym.Env):
             "versions": dict(self._versions),  # callers keep infos: share nothing between them
             "render_quality": self.render_quality,
             "gl": os.environ.get("MUJOCO_GL", ""),
+            "gl_version": self._gl_version,
             "state_hash": self._state_hash,
             **self._facts(),
         }

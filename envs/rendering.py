@@ -70,7 +70,11 @@ def gl_error(cause: BaseException) -> SimulatorError:
 
 
 class Cameras:
-    """Draws the cameras of one MuJoCo model as upright RGB images."""
+    """Draws the cameras of one MuJoCo model as upright RGB images.
+
+    Attributes:
+        gl_version: renderer and version of OpenGL, as the driver names them; "" if unknown.
+    """
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class Cameras:
             self._gl.make_current()
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+            self.gl_version = _gl_version()
         except Exception as error:  # every GL backend raises its own kind
             if self._gl is not None:
                 _free(self._gl, self._context)
@@ -156,6 +161,15 @@ class Cameras:
         atexit.unregister(self._free)
         self._free()
         self._gl = None
+
+
+def _gl_version() -> str:
+    """Of the current context."""
+    try:
+        gl: Any = importlib.import_module("OpenGL.GL")
+        return ", ".join(gl.glGetString(name).decode() for name in (gl.GL_RENDERER, gl.GL_VERSION))
+    except Exception:  # MuJoCo draws without PyOpenGL's GL, and every backend raises its own kind
+        return ""
 
 
 def _free(gl: Any, context: Any) -> None:

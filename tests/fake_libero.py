@@ -205,6 +205,8 @@ class _Domain:
 class Cameras:
     """Draws an image in which up, down, left and right differ and which shows the state."""
 
+    gl_version = "none"
+
     def __init__(self, model: Any, *, resolution: Any, quality: Any, sites: bool) -> None:
         assert sites  # a burner's glow is one
         self.shape = resolution

@@ -99,6 +99,7 @@ class FakeCameras:
     """In place of `vp_agent.envs.rendering.Cameras`: grey images and what it was made with."""
 
     made: list[dict[str, Any]] = []
+    gl_version = "none"
 
     def __init__(self, model: Any, **arguments: Any) -> None:
         self.made.append(arguments)

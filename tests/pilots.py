@@ -87,6 +87,14 @@ class MoodyReach(Reach):
         return super().reset(seed=seed, options=options)
 
 
+class FiveBroken(Reach):
+    """Its simulator breaks in the episodes of seeds 0 to 4."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.fail_at = 1 if seed is not None and seed < 5 else None
+        return super().reset(seed=seed, options=options)
+
+
 class DyingReach(Reach):
     """Takes its process with it, once: a file says that it has happened."""
 
@@ -108,6 +116,7 @@ gym.register("Reach-v0", entry_point="pilots:Reach")
 gym.register("BrokenReach-v0", entry_point="pilots:BrokenReach")
 gym.register("Wander-v0", entry_point="pilots:Wander")
 gym.register("MoodyReach-v0", entry_point="pilots:MoodyReach")
+gym.register("FiveBroken-v0", entry_point="pilots:FiveBroken")
 gym.register("DyingReach-v0", entry_point="pilots:DyingReach")
 gym.register("MirroredReach-v0", entry_point="pilots:MirroredReach")
 

@@ -26,6 +26,7 @@ from vp_agent.evaluation.agreement import (
 from vp_agent.evaluation.auc import auc, hanley_mcneil
 from vp_agent.evaluation.audit import AuditSettings, audit
 from vp_agent.evaluation.pairs import Pair, RecordingError, read_pairs
+from vp_agent.evaluation.reading import EvaluationError
 from vp_agent.evaluation.recording import Recorder, Recording
 
 AGENT = "0123456789abcdef"
@@ -82,6 +83,8 @@ def fly(
         "seed": seed,
         "success": info["is_success"],
         "steps": len(actions),
+        "plans": -(-len(actions) // EXECUTE),
+        "wall_s": 1.0,
         "video": f"videos/{name}.mp4",
     }
 
@@ -310,6 +313,9 @@ def test_another_agent_than_the_one_that_flew_is_refused(evaluation: Path) -> No
 
 def test_a_folder_without_recordings_is_refused_with_the_next_command(tmp_path: Path) -> None:
     line = {"env": "Reach-v0", "agent": AGENT, "seed": 0, "success": True, "video": None}
+    with pytest.raises(EvaluationError, match="has no steps, plans, wall_s"):
+        audit(AuditSettings(folder=write_journal(tmp_path, [line])))
+    line |= {"steps": 1, "plans": 1, "wall_s": 1.0}
     with pytest.raises(RecordingError, match=r"no recorded episode.*1 in the journal.*--record N"):
         audit(AuditSettings(folder=write_journal(tmp_path, [line])))
 

@@ -73,6 +73,7 @@ def test_observation_is_in_its_space_and_has_lerobots_words(env):
     assert info["is_success"] is False
     assert info["render_quality"] == "fast"
     assert info["versions"]["robosuite"] == "1.5.1"
+    assert "," in info["gl_version"]  # renderer, version of OpenGL
     assert info["seed"] == 1
 
 

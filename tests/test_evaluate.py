@@ -18,8 +18,11 @@ from vp_agent.config import ActionStats
 from vp_agent.demo import DemoSettings, demo
 from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError, SimulatorError
 from vp_agent.evaluation.journal import JournalError, read_journal
+from vp_agent.evaluation.reading import read_evaluation
 from vp_agent.evaluation.runner import EvalSettings, Incomplete, evaluate
+from vp_agent.evaluation.statistics import describe
 from vp_agent.presets import preset
+from vp_agent.report.doubts import doubts
 
 TIMES = ("seconds_per_plan", "plan_s", "wall_s", "started")
 
@@ -106,6 +109,62 @@ def test_resume_flies_only_what_the_journal_lacks(settings: EvalSettings) -> Non
     text = (settings.out / "journal.jsonl").read_text()
     assert text.startswith(first)
     assert text.count("\n") == results["n"] == 3
+
+
+def test_what_was_ever_asked_for_belongs_to_the_table(settings: EvalSettings) -> None:
+    settings = replace(settings, env="pilots:MoodyReach-v0", seed=0, episodes=2, attempts=1)
+    evaluate(settings)
+    narrower = evaluate(replace(settings, seed=1, episodes=1, resume=True))
+    assert (narrower["n"], narrower["scheduled"], narrower["complete"]) == (2, 2, True)
+    with pytest.raises(SimulatorError, match="1 episodes running"):  # before results.json
+        evaluate(replace(settings, seed=8, episodes=1, resume=True))
+    (settings.out / "schedule.json").write_text('{"pilots:MoodyReach-v0": [9]}')  # of another
+    with pytest.raises(Incomplete, match="1 of 5 episodes"):
+        evaluate(replace(settings, seed=100, episodes=1, resume=True))
+    results = json.loads((settings.out / "results.json").read_text())
+    assert (results["n"], results["scheduled"], results["complete"]) == (3, 5, False)
+    assert "1 of 5 scheduled episodes not flown yet" in describe(results)
+    assert "3 of 5 scheduled" in next(doubts(read_evaluation(settings.out)))
+
+
+def test_an_agent_may_be_named_in_another_way_and_old_lines_go_on(
+    settings: EvalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(settings, episodes=1, record=0)
+    evaluate(settings)
+    (line,) = read_journal(settings.out / "journal.jsonl")
+    assert (line["policy"], line["device"], line["gpu"], line["threads"]) == (
+        *(settings.agent, "cpu", "none"),
+        1,
+    )
+    monkeypatch.chdir(Path(settings.agent).parent)
+    settings = replace(settings, agent=Path(settings.agent).name, episodes=2, resume=True)
+    evaluate(settings)
+    assert [line["policy"] for line in _lines(settings.out)][1] == "tiny"
+    with pytest.raises(JournalError, match="threads = 1"):
+        evaluate(replace(settings, threads=2))
+    old = {key: line[key] for key in line if key not in ("device", "threads")}
+    (settings.out / "journal.jsonl").write_text(json.dumps(old) + "\n")
+    assert evaluate(replace(settings, threads=2))["n"] == 2
+
+
+def test_a_refused_start_leaves_the_folder_to_the_corrected_command(
+    settings: EvalSettings,
+) -> None:
+    with pytest.raises(ConfigError, match="rot180"):
+        evaluate(replace(settings, env="pilots:MirroredReach-v0"))
+    assert evaluate(settings)["scheduled"] == 3
+
+
+def test_episodes_that_always_break_do_not_keep_the_others_from_flying(
+    settings: EvalSettings,
+) -> None:
+    settings = replace(settings, agent="hold-still", record=0, attempts=1, episodes=8, seed=0)
+    settings = replace(settings, env="pilots:FiveBroken-v0", resume=True)
+    with pytest.raises(SimulatorError, match="5 episodes running"):
+        evaluate(settings)
+    with pytest.raises(Incomplete, match="5 of 8 episodes"):
+        evaluate(settings)
 
 
 def test_a_used_output_folder_is_refused_without_resume(settings: EvalSettings) -> None:

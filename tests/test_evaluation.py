@@ -1,6 +1,7 @@
 """Episodes, journal, statistics, films: everything of an evaluation that needs no real agent."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from pilots import Looker, Reach, episode
 
+from vp_agent.errors import ConfigError
 from vp_agent.evaluation.episode import EnvironmentFailed, fly
 from vp_agent.evaluation.film import Film, compose, imagined_frame
 from vp_agent.evaluation.recording import Recording
@@ -23,6 +25,12 @@ def test_an_agent_that_looks_succeeds_and_its_line_says_how() -> None:
     assert line["instruction"] == "move the column to the left"
     assert line["video"] is None
     assert line["simulator"] == {"reach": "1"}
+
+
+def test_an_episode_is_not_flown_in_another_simulator_than_its_suite_needs() -> None:
+    needy = replace(episode(3), needs={"reach": "0.2"})
+    with pytest.raises(ConfigError, match=r"needs reach 0\.2, and here it is 1"):
+        fly(Looker(), Reach(), needy)
 
 
 def test_an_agent_given_black_images_fails_at_the_horizon() -> None:

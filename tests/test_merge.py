@@ -1,5 +1,6 @@
 """Merging: what several machines flew of one evaluation becomes one journal."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from vp_agent.cli import main
 from vp_agent.errors import OutputExistsError
 from vp_agent.evaluation.journal import Journal, JournalError, read_journal
 from vp_agent.evaluation.merge import MergeSettings, merge
+from vp_agent.evaluation.reading import EvaluationError, read_evaluation
+from vp_agent.report.doubts import doubts
 
 IDENTITY = {
     "schema": 2,
@@ -28,9 +31,16 @@ def line(episode: int, success: bool | None = True, **changes: Any) -> dict[str,
         "seed": episode,
         "success": success,
         "steps": 30,
+        "plans": 2,
+        "wall_s": 1.0,
+        "plan_s": [0.5, 0.5],
+        "seconds_per_plan": 0.5,
+        "category": "",
+        "error": None,
         "state_hash": f"{episode}",
         "video": None,
         "simulator": {"robosuite": "1.5.1"},
+        "gl": "osmesa",
         "standin": False,
         **changes,
     }
@@ -92,6 +102,11 @@ def test_another_agent_protocol_or_version_is_refused(
     [
         (line(1, simulator={"robosuite": "1.4.0"}), "different simulators"),
         (line(1, standin=True), "different simulators"),
+        (line(1, gl="egl"), "different simulators"),
+        (
+            line(1, task="Stack", env="Robosuite-Stack-v0", simulator={"robosuite": "1.4.0"}),
+            "different simulators",
+        ),
         (line(0, False), "success = True and False"),
         (line(0, steps=31), "steps = 30 and 31"),
     ],
@@ -106,12 +121,40 @@ def test_another_simulator_or_outcome_is_refused(
 
 def test_a_folder_without_episodes_and_a_used_output_are_refused(tmp_path: Path) -> None:
     one = folder(tmp_path / "one", line(0))
-    with pytest.raises(JournalError, match="vp-agent eval"):
+    with pytest.raises(EvaluationError, match="vp-agent eval"):
+        joined(tmp_path, one, tmp_path)
+    (tmp_path / "journal.jsonl").write_text('{"loss": 0.5}\n')
+    with pytest.raises(EvaluationError, match="line 1 has no env, agent"):
         joined(tmp_path, one, tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "note").write_text("mine")
     with pytest.raises(OutputExistsError):
         joined(tmp_path, one)
+
+
+def test_the_merged_folder_is_complete_when_its_parts_are(tmp_path: Path) -> None:
+    parts = [folder(tmp_path / f"{part}", line(part)) for part in range(2)]
+    for part, path in enumerate(parts):
+        (path / "schedule.json").write_text(json.dumps({"Lift": [part]}))
+        about = {"commit": f"c{part}", "settings": {"batch": 1, "episodes": part}, "doubts": []}
+        (path / "results.json").write_text(json.dumps(about))
+    joined(tmp_path, *parts)
+    merged = read_evaluation(tmp_path / "out")
+    assert (merged.scheduled, merged.results["complete"], merged.results["n"]) == (2, True, 2)
+    assert merged.results["commit"] == "c0, c1"
+    assert merged.results["settings"] == {"batch": 1, "episodes": "0, 1"}
+    assert not list(doubts(merged))
+
+
+def test_the_merged_folder_lacks_what_its_parts_lack(tmp_path: Path) -> None:
+    one, two = folder(tmp_path / "one", line(0)), folder(tmp_path / "two", line(1))
+    (one / "schedule.json").write_text('{"Lift": [0, 2]}')
+    merge(MergeSettings(folders=(one,), out=tmp_path / "alone"))
+    (doubt,) = doubts(read_evaluation(tmp_path / "alone"))
+    assert "1 of 2 scheduled" in doubt
+    joined(tmp_path, one, two)
+    (doubt,) = doubts(read_evaluation(tmp_path / "out"))
+    assert "neither schedule.json nor results.json says" in doubt
 
 
 def test_merge_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ import pytest
 from journals import evaluation, line, outcomes
 from pilots import Looker, Reach, episode
 
-from vp_agent.evaluation.episode import fly
 from vp_agent.errors import OutputExistsError
+from vp_agent.evaluation.episode import fly
 from vp_agent.evaluation.journal import Journal
 from vp_agent.evaluation.lane import _NOTHING
 from vp_agent.evaluation.reading import EvaluationError

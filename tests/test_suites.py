@@ -95,6 +95,8 @@ def test_an_unknown_suite_or_task_and_too_many_episodes_are_refused() -> None:
         suite("libero10-uwa")
     with pytest.raises(UnknownNameError, match="did you mean 'OpenDrawer'"):
         suite("robocasa24-paper").episodes(tasks=["OpenDrawr"])
+    with pytest.raises(ConfigError, match="named twice: Lift, Lift"):
+        suite("robosuite").episodes(tasks=["Lift", "Lift"])
     with pytest.raises(ConfigError, match="50 episodes per task, not 51"):
         suite("robosuite").episodes(count=51)
 

@@ -27,9 +27,8 @@ from vp_agent.evaluation.agreement import (
 )
 from vp_agent.evaluation.auc import auc
 from vp_agent.evaluation.audit_page import write_page
-from vp_agent.evaluation.journal import read_journal
 from vp_agent.evaluation.pairs import RecordingError, read_pairs
-from vp_agent.evaluation.runner import JOURNAL
+from vp_agent.evaluation.reading import read_evaluation
 from vp_agent.files import write_json
 
 _MEASURES = ("psnr", "copy_psnr", "ssim", "latent")
@@ -79,11 +78,12 @@ def audit(settings: AuditSettings) -> dict[str, Any]:
     """Writes audit.csv, audit.json and audit.html into the folder; returns audit.json's content.
 
     Raises:
+        EvaluationError: the folder holds no evaluation that can be read.
         RecordingError: no episode was recorded, or a recording lacks a part.
         ConfigError: `agent` is not the one that flew.
     """
     folder = settings.folder
-    flown = [r for r in read_journal(folder / JOURNAL) if r["success"] is not None]
+    flown = read_evaluation(folder).ended
     if settings.task is not None:
         flown = [record for record in flown if _task(record) == settings.task]
     recorded = [r for r in flown if (r["video"] or "missing").startswith("videos/")]

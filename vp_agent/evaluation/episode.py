@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -77,6 +77,7 @@ def fly(
     with environment_errors():
         observation, info = env.reset(seed=episode.seed, options=options)
     first = info
+    _check_needs(episode, info.get("versions", {}))
     policy.reset(env, seed=episode.policy_seed)
     instruction = observation["task"]
     plans: list[PlanLike] = []
@@ -120,9 +121,21 @@ def fly(
         "video_sha256": _sha256(recording.folder / video) if recording and video else None,
         "simulator": info.get("versions", {}),
         "gl": info.get("gl"),
+        "gl_version": info.get("gl_version"),
+        "scene": first.get("scene", (options or {}).get("scene")),
         "state_hash": first.get("state_hash"),
         "standin": bool(first.get("standin_assets", False)),
     }
+
+
+def _check_needs(episode: Episode, versions: Mapping[str, str]) -> None:
+    for name, wanted in episode.needs.items():
+        found = versions.get(name, "missing")
+        if not found.startswith(wanted):
+            raise ConfigError(
+                f"the suite of {episode.task} needs {name} {wanted}, and here it is {found}; "
+                "install that version (docs/robocasa.md), or fly another suite"
+            )
 
 
 def _sha256(path: Path) -> str:

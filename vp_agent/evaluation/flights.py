@@ -8,7 +8,7 @@ from typing import Protocol
 from tqdm import tqdm
 
 from vp_agent.errors import SimulatorError
-from vp_agent.evaluation.journal import Journal, Record
+from vp_agent.evaluation.journal import Journal, Record, key_of
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.suites import Episode
 
@@ -55,7 +55,9 @@ class Flights:
             record: Of how many of each task's first episodes.
         """
         self._episodes, self._journal, self._lanes = episodes, journal, lanes
-        self._open = list(episodes)
+        # an error of an earlier call may come back; it must not keep the others from flying
+        self._failed = {key_of(r) for r in journal.records if r["success"] is None}
+        self._open = sorted(episodes, key=lambda episode: episode.key in self._failed)
         self._recording = recording
         filmed: dict[str, int] = {}
         self._filmed = {
@@ -70,18 +72,23 @@ class Flights:
         """Returns when every episode has a line.
 
         Raises:
-            SimulatorError: the environment broke in several episodes running.
+            SimulatorError: the environment broke in several episodes running, all for the first
+                time.
         """
         known = self._journal.outcomes(episode.key for episode in self._episodes)
-        successes, errors = sum(record["success"] for record in known), 0
+        ended, successes, errors = len(known), sum(record["success"] for record in known), 0
         total = len(self._episodes)
         with tqdm(total=total, initial=len(known), unit="ep", disable=None) as bar:
             for record in self._lines():
                 bar.update()
                 bar.write(_described(record))
                 successes += record["success"] is True
-                bar.set_postfix_str(f"{successes} of {bar.n} successes")
-                errors = errors + 1 if record["success"] is None else 0
+                ended += record["success"] is not None
+                bar.set_postfix_str(f"{successes} of {ended} successes")
+                if record["success"] is not None:
+                    errors = 0
+                elif key_of(record) not in self._failed:
+                    errors += 1
                 if errors == min(_ERRORS_IN_A_ROW, total):
                     raise SimulatorError(
                         f"the environment broke in {errors} episodes running, the last time with: "

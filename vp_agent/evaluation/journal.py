@@ -14,11 +14,15 @@ from types import TracebackType
 from typing import Any
 
 from vp_agent.errors import VPAgentError
+from vp_agent.files import write_json
 
 JOURNAL = "journal.jsonl"
+SCHEDULE = "schedule.json"  # {task: numbers of its episodes}
+CLAIMS = "claims.lock"
 SCHEMA = 2
 Record = dict[str, Any]
 Key = tuple[str, int]  # task, episode
+_ADDED = ("device", "threads")  # to the identity; the lines of earlier versions lack them
 
 
 class JournalError(VPAgentError, ValueError):
@@ -46,6 +50,13 @@ def settled(records: Iterable[Record]) -> list[Record]:
 
 def key_of(record: Record) -> Key:
     return record["task"], record["episode"]
+
+
+def read_schedule(folder: Path) -> set[Key]:
+    """The episodes that a folder was ever asked for; empty if it does not say."""
+    path = folder / SCHEDULE
+    asked = json.loads(path.read_text()) if path.exists() else {}
+    return {(task, number) for task, numbers in asked.items() for number in numbers}
 
 
 def _whole_lines(content: bytes, path: Path, line: int = 0) -> tuple[list[Record], int]:
@@ -84,25 +95,29 @@ class Journal:
         records: every line so far, those of other processes up to the last `refresh`.
     """
 
-    def __init__(self, path: Path, *, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, *, identity: Mapping[str, Any], facts: Mapping[str, Any] | None = None
+    ) -> None:
         """Opens or creates the journal at `path`.
 
         Args:
             path: The JSONL file.
             identity: What every line must agree on (agent, suite, sampler settings); it is
                 written into each line.
+            facts: Written into each line too; other lines may have others.
 
         Raises:
             JournalError: the file holds episodes of another identity, or is damaged.
         """
         self.path = path
         self.identity = json.loads(json.dumps(dict(identity)))  # as it will be read back
+        self._facts = dict(facts or {})
         self.records: list[Record] = []
         self._outcomes: dict[Key, Record] = {}
         self._read = 0  # bytes of `records`
         self._thread_lock = threading.Lock()
         self._file = open(path, "ab+")  # noqa: SIM115 (closed by __exit__)
-        self._claims = open(path.with_name("claims.lock"), "ab")  # noqa: SIM115
+        self._claims = open(path.with_name(CLAIMS), "ab")  # noqa: SIM115
         try:
             self.refresh()
         except BaseException:
@@ -111,7 +126,7 @@ class Journal:
 
     def append(self, record: Mapping[str, Any]) -> Record:
         """Adds one episode; it is on the disk when this returns."""
-        line = {**self.identity, **record}
+        line = {**self.identity, **self._facts, **record}
         with self._thread_lock:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
@@ -124,6 +139,27 @@ class Journal:
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
         return line
+
+    def schedule(self, keys: Iterable[Key], *, anew: bool = False) -> set[Key]:
+        """Adds to the episodes that the folder was ever asked for; returns all of them.
+
+        Args:
+            keys: What is asked for now.
+            anew: Forgets what an evaluation asked for that flew nothing.
+        """
+        with self._thread_lock:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                self._read_on()
+                asked = set() if anew else read_schedule(self.path.parent)
+                asked |= {*keys, *map(key_of, self.records)}
+                tasks: dict[str, list[int]] = {}
+                for task, number in sorted(asked):
+                    tasks.setdefault(task, []).append(number)
+                write_json(self.path.with_name(SCHEDULE), tasks)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        return asked
 
     def refresh(self) -> list[Record]:
         """Reads what other processes have added; returns `records`."""
@@ -182,6 +218,8 @@ class Journal:
 def check_same(record: Record, identity: Mapping[str, Any], where: str) -> None:
     """Raises `JournalError` if a line is of another evaluation."""
     for key, wanted in identity.items():
+        if key in _ADDED and key not in record:
+            continue
         if record.get(key) != wanted:
             raise JournalError(
                 f"{where} holds episodes with {key} = {record.get(key)!r}, but this "

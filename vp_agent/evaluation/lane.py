@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 
 from vp_agent.envs.interpreters import make_in_worker
-from vp_agent.errors import ConfigError
+from vp_agent.errors import ConfigError, WorkerRefused
 from vp_agent.evaluation.episode import EnvironmentFailed, environment_errors, fly
 from vp_agent.evaluation.journal import Record
 from vp_agent.evaluation.policy import LoadedPolicy
@@ -50,6 +50,7 @@ class Lane:
             "episode": episode.number,
             "seed": episode.seed,
             "scene": (episode.options or {}).get("scene"),
+            "gpu": self._loaded.gpu,
             "started": started,
         }
         attempt, missing, reason = 1, None, ""
@@ -91,8 +92,11 @@ class Lane:
         kwargs = {**self._loaded.env_kwargs, **episode.env_kwargs}
         if self._env is None or self._kind != (episode.env, kwargs):
             self.close()
-            with environment_errors():
-                self._env = self._make(episode.env, kwargs)
+            try:
+                with environment_errors():
+                    self._env = self._make(episode.env, kwargs)
+            except WorkerRefused as error:
+                raise WorkerRefused(f"{error}\nCheck this machine: vp-agent doctor") from error
             self._kind = episode.env, kwargs
             check_transform(self._env, self._loaded.image_transform)
         return self._env

@@ -8,8 +8,10 @@ from typing import Any
 
 import tyro
 
+from vp_agent.envs.families import FAMILIES
 from vp_agent.errors import OutputExistsError
 from vp_agent.evaluation.journal import (
+    CLAIMS,
     JOURNAL,
     Journal,
     JournalError,
@@ -17,15 +19,15 @@ from vp_agent.evaluation.journal import (
     Record,
     check_same,
     key_of,
-    read_journal,
-    settled,
 )
-from vp_agent.files import atomic_dir
+from vp_agent.evaluation.reading import Evaluation, read_evaluation
+from vp_agent.evaluation.results import RESULTS, joined, numbers
+from vp_agent.files import atomic_dir, write_json
 
-# What lines of one evaluation agree on, apart from the simulator's versions per environment.
+# What lines of one evaluation agree on, apart from the simulators.
 IDENTITY = (
     *("schema", "suite", "suite_version", "agent", "tier", "sampler", "batch", "package"),
-    *("blank_images", "fresh_env", "env_kwargs"),
+    *("blank_images", "fresh_env", "env_kwargs", "device", "threads"),
 )
 _SAME = ("seed", "success", "steps", "state_hash")  # of an episode that two folders have
 
@@ -43,35 +45,45 @@ class MergeSettings:
 def merge(settings: MergeSettings) -> list[Record]:
     """Writes the merged folder, whole or not at all; returns its lines.
 
+    Its table is of all that any of the folders was asked for. If one of them does not say what
+    that is, the merged folder does not either, and is not reportable.
+
     Raises:
+        EvaluationError: a folder holds no evaluation that can be read.
         JournalError: the folders are not of one evaluation: another agent, suite, protocol or
             simulator version, or two outcomes of one episode.
         OutputExistsError: the output folder is not empty.
     """
     if settings.out.exists() and any(settings.out.iterdir()):
         raise OutputExistsError(f"{settings.out} is not empty; choose another --out")
-    journals = {folder: _lines(folder) for folder in settings.folders}
-    first = next(iter(journals.values()))[0]
+    parts = [read_evaluation(folder) for folder in settings.folders]
+    first = parts[0].records[0]
     identity = {name: first[name] for name in IDENTITY if name in first}
     chosen: dict[Key, tuple[Path, Record]] = {}
     versions: dict[str, dict[str, Any]] = {}
-    for folder, records in journals.items():
-        for record in records:
-            check_same(record, identity, str(folder / JOURNAL))
-            _check_versions(record, versions, folder)
+    for part in parts:
+        for record in part.records:
+            check_same(record, identity, str(part.folder / JOURNAL))
+            _check_versions(record, versions, part.folder)
             known = chosen.get(key_of(record))
             if known is not None and known[1]["success"] is not None:
-                _check_outcome(known, (folder, record))
+                _check_outcome(known, (part.folder, record))
             else:
-                chosen[key_of(record)] = folder, record
+                chosen[key_of(record)] = part.folder, record
     lines = [chosen[key] for key in sorted(chosen)]
+    records = [record for _, record in lines]
+    asked = [_asked(part) for part in parts]
     with atomic_dir(settings.out) as tmp:
         with Journal(tmp / JOURNAL, identity={}) as journal:
             for folder, record in lines:
                 journal.append(record)
                 _copy_files(record, folder, tmp)
-        (tmp / "claims.lock").unlink()
-    return [record for _, record in lines]
+            if all(asked):
+                schedule = journal.schedule(set().union(*asked))
+                known = joined([part.results for part in parts])
+                write_json(tmp / RESULTS, {**identity, **known, **numbers(records, schedule)})
+        (tmp / CLAIMS).unlink()
+    return records
 
 
 def describe(records: Sequence[Record], out: Path) -> str:
@@ -83,23 +95,23 @@ def describe(records: Sequence[Record], out: Path) -> str:
     )
 
 
-def _lines(folder: Path) -> list[Record]:
-    records = settled(read_journal(folder / JOURNAL))
-    if not records:
-        raise JournalError(
-            f"{folder} holds no {JOURNAL} with episodes; give --out of vp-agent eval"
-        )
-    return records
+def _asked(part: Evaluation) -> set[Key]:
+    """What a folder was asked for; empty if it does not say."""
+    if part.schedule or part.scheduled != len(part.records):
+        return set(part.schedule)
+    return set(map(key_of, part.records))  # of an earlier version, which kept the number alone
 
 
 def _check_versions(record: Record, seen: dict[str, dict[str, Any]], folder: Path) -> None:
     if record["success"] is None:
         return  # it may not have come as far as to know them
-    here = {"simulator": record["simulator"], "standin": record.get("standin", False)}
-    known = seen.setdefault(record["env"], here)
+    env = record["env"]
+    family = next((family.name for family in FAMILIES if env in family.environments), env)
+    here = {name: record[name] for name in ("simulator", "gl", "standin")}
+    known = seen.setdefault(family, here)
     if known != here:
         raise JournalError(
-            f"{folder}: {record['env']} was flown with {here}, elsewhere with {known}; results of "
+            f"{folder}: {env} was flown with {here}, elsewhere with {known}; results of "
             "different simulators are not one result"
         )
 

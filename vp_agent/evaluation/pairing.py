@@ -11,7 +11,7 @@ from vp_agent.evaluation.reading import Evaluation, values
 
 _Key = tuple[str, int]  # task, episode
 _PROTOCOL = ("suite", "suite_version", "fresh_env", "standin")
-_SURROUNDINGS = ("package", "simulator", "gl", "gpu", "blank_images")
+_SURROUNDINGS = ("package", "simulator", "gl", "gl_version", "gpu", "blank_images")
 
 
 class ComparisonError(VPAgentError, ValueError):

@@ -60,6 +60,8 @@ class LoadedPolicy:
         action_dim: of its actions.
         frame_stride: control steps between imagined frames; None if it imagines nothing.
         control_hz: rate of its actions.
+        device: type of the device it plans on.
+        gpu: name of that device; "none" if it is not a GPU.
         sees_simulator: it reads the simulator's state, so the environment must be in this process.
         facts: more for results.json.
     """
@@ -71,6 +73,8 @@ class LoadedPolicy:
     action_dim: int = 7
     frame_stride: int | None = None
     control_hz: float = 20.0
+    device: str = "cpu"
+    gpu: str = "none"
     sees_simulator: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,13 +1,13 @@
 """An evaluation folder as `report` and `compare` read it: checked once, one record per episode."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vp_agent.errors import VPAgentError
-from vp_agent.evaluation.journal import JOURNAL, read_journal, settled
+from vp_agent.evaluation.journal import JOURNAL, Key, key_of, read_journal, read_schedule, settled
 from vp_agent.evaluation.results import RESULTS
 
 _SCHEMAS = (1, 2)
@@ -44,12 +44,14 @@ class Evaluation:
         folder: where its videos and traces are.
         records: one per episode, in order of (task, episode).
         results: content of results.json; empty if there is none.
+        schedule: every episode that was ever asked for; empty if the folder does not say.
     """
 
     name: str
     folder: Path
     records: list[dict[str, Any]]
     results: dict[str, Any]
+    schedule: Set[Key] = frozenset()
 
     @property
     def ended(self) -> list[dict[str, Any]]:
@@ -58,7 +60,9 @@ class Evaluation:
 
     @property
     def scheduled(self) -> int | None:
-        """How many episodes were asked for; None while no results.json says so."""
+        """How many episodes were asked for; None if the folder does not say."""
+        if self.schedule:
+            return len(self.schedule)
         if "seeds" in self.results and "scheduled" not in self.results:  # of schema 1
             first, last = self.results["seeds"]
             return last - first + 1
@@ -93,8 +97,13 @@ def read_evaluation(path: Path) -> Evaluation:
         first, last = results["seeds"]
         records = [record for record in records if first <= record["seed"] <= last]
     name = path.stem.removeprefix("journal-") if alone else path.resolve().name
+    asked = set() if alone else read_schedule(path)
     return Evaluation(
-        name=name, folder=path.parent if alone else path, records=records, results=results
+        name=name,
+        folder=path.parent if alone else path,
+        records=records,
+        results=results,
+        schedule=asked | set(map(key_of, records)) if asked else asked,
     )
 
 

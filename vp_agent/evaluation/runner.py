@@ -20,7 +20,7 @@ from vp_agent.errors import (
     require,
 )
 from vp_agent.evaluation.flights import Flier, Flights
-from vp_agent.evaluation.journal import JOURNAL, SCHEMA, Journal
+from vp_agent.evaluation.journal import CLAIMS, JOURNAL, SCHEDULE, SCHEMA, Journal
 from vp_agent.evaluation.lane import Lane
 from vp_agent.evaluation.policy import YARDSTICKS, LoadedPolicy, yardstick
 from vp_agent.evaluation.recording import Recording
@@ -60,7 +60,7 @@ class EvalSettings:
     blank_images: bool = False
     """Control: the agent is given black images. One that looks must fail."""
     fresh_env: bool = True
-    """Makes a new environment per episode, so that what is drawn at construction varies too."""
+    """Makes a new environment per episode, so that nothing is left of the one before."""
     resume: bool = False
     """Goes on with the journal in an existing output folder, beside other evaluators if there
     are any."""
@@ -100,6 +100,8 @@ class Incomplete(SimulatorError):
 def evaluate(settings: EvalSettings) -> dict[str, Any]:
     """Flies the episodes that the journal lacks; returns what it writes to results.json.
 
+    That is of all episodes that the folder was ever asked for.
+
     Raises:
         OutputExistsError: the output folder holds something and `resume` is not set.
         Incomplete: environments broke; the results say so, and `resume` tries them again.
@@ -107,7 +109,7 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
     """
     episodes = schedule(settings)
     out = settings.out
-    if out.exists() and any(out.iterdir()) and not settings.resume:
+    if _holds_something(out) and not settings.resume:
         raise OutputExistsError(
             f"{out} is not empty; add --resume to go on with its journal, or choose another --out"
         )
@@ -118,24 +120,38 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
         recording = Recording(
             folder=out, frame_stride=policy.frame_stride, control_hz=policy.control_hz
         )
-        with Journal(out / JOURNAL, identity=identity(settings, policy)) as journal:
+        keys = [episode.key for episode in episodes]
+        facts = {"policy": settings.agent}
+        with Journal(out / JOURNAL, identity=identity(settings, policy), facts=facts) as journal:
+            journal.schedule(keys, anew=not settings.resume)
             Flights(episodes, journal, lanes, recording=recording, record=settings.record).run()
-            records = journal.refresh()
+            asked = journal.schedule(keys)  # others may have asked for more by now
     results = write_results(
         out,
-        records,
-        episodes,
-        facts={**journal.identity, **policy.facts, "env": settings.env},
+        journal.records,
+        asked,
+        facts={**journal.identity, **facts, **policy.facts, "env": settings.env},
         settings={name: value for name, value in asdict(settings).items() if name != "out"},
         wall_s=time.perf_counter() - started,
     )
     if results["errors"]:
         raise Incomplete(
-            f"{results['errors']} of {len(episodes)} episodes have no outcome: their environment "
-            f"broke {settings.attempts} times ({results['first_error']}). What is known is in "
-            f"{out}; check the machine with vp-agent doctor, then run it again with --resume"
+            f"{results['errors']} of {results['scheduled']} episodes have no outcome: their "
+            f"environment broke {settings.attempts} times ({results['first_error']}). What is "
+            f"known is in {out}; check the machine with vp-agent doctor, then run it again with "
+            "--resume"
         )
     return results
+
+
+def _holds_something(out: Path) -> bool:
+    """Whether the folder holds more than what a refused start leaves behind."""
+    if not out.exists():
+        return False
+    left = {JOURNAL, CLAIMS, SCHEDULE}
+    journal = out / JOURNAL
+    flown = journal.exists() and journal.stat().st_size > 0
+    return flown or any(path.name not in left for path in out.iterdir())
 
 
 def schedule(settings: EvalSettings) -> list[Episode]:
@@ -158,8 +174,9 @@ def identity(settings: EvalSettings, policy: LoadedPolicy) -> dict[str, Any]:
         "schema": SCHEMA,
         "suite": f"env:{settings.env}" if named is None else named.name,
         "suite_version": 1 if named is None else named.version,
-        "policy": settings.agent,
         **policy.identity,
+        "device": policy.device,
+        "threads": settings.threads,
         "package": vp_agent.__version__,
         "blank_images": settings.blank_images,
         "fresh_env": settings.fresh_env,

@@ -130,6 +130,9 @@ def describe(summary: Mapping[str, Any]) -> str:
     )
     if summary["errors"]:
         line += f", {summary['errors']} errors"
+    missing = summary.get("scheduled", 0) - summary["n"] - summary["errors"]
+    if missing > 0:
+        line += f", {missing} of {summary['scheduled']} scheduled episodes not flown yet"
     if summary["seconds_per_plan_median"] is None:
         return line
     with_video = ", video included" if summary["seconds_per_plan_includes_video"] else ""

@@ -26,6 +26,7 @@ class Episode:
         category: of the task; "" if the suite has none.
         env_kwargs: what the protocol says of the environment.
         options: of the environment's reset.
+        needs: package -> version, or how it begins, without which it would be another episode.
     """
 
     task: str
@@ -36,6 +37,7 @@ class Episode:
     category: str = ""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] | None = None
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -57,6 +59,7 @@ class Suite:
         env_kwargs: what the protocol says of every environment.
         seed_of: (task, number) -> seed of the environment.
         options_of: (task, number) -> options of the environment's reset.
+        needs: package -> version, or how it begins, that its episodes were made for.
         turns_images: its environments take the image transform as an argument.
     """
 
@@ -70,6 +73,7 @@ class Suite:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     seed_of: Callable[[str, int], int]
     options_of: Callable[[str, int], Mapping[str, Any] | None] = lambda task, number: None
+    needs: Mapping[str, str] = field(default_factory=dict)
     turns_images: bool = False
 
     def episodes(
@@ -79,8 +83,10 @@ class Suite:
 
         Raises:
             UnknownNameError: the suite has no such task.
-            ConfigError: it has fewer episodes.
+            ConfigError: it has fewer episodes, or a task is named twice.
         """
+        if tasks is not None and len(set(tasks)) < len(tasks):
+            raise ConfigError(f"a task is named twice: {', '.join(tasks)}")
         for task in tasks or ():
             if task not in self.tasks:
                 raise UnknownNameError(
@@ -102,6 +108,7 @@ class Suite:
                 category=self.categories.get(task, ""),
                 env_kwargs=self.env_kwargs,
                 options=self.options_of(task, number),
+                needs=self.needs,
             )
             for task in (tasks or self.tasks)
             for number in range(count)
@@ -162,6 +169,7 @@ def _robocasa(
     horizon: str = "paper",
     split: str = "B",
     scene_of: Callable[[str, int], dict[str, Any]] = _paper_scene,
+    needs: Mapping[str, str] | None = None,
 ) -> Suite:
     return Suite(
         name=name,
@@ -174,6 +182,7 @@ def _robocasa(
         # The published evaluation draws without a seed; these are ours, apart for every task.
         seed_of=lambda task, number: mix("robocasa24", task, number) % 2**31,
         options_of=scene_of,
+        needs=needs or {},
     )
 
 
@@ -220,6 +229,7 @@ SUITES: Mapping[str, Suite] = {
             "training distribution, drawn by us; the paper resets to episodes of its MimicGen data",
             split="A",
             scene_of=_training_scene,
+            needs={"robocasa": "0.2"},  # 1.0 lacks some of these styles
         ),
         _libero(
             "libero10-uva",

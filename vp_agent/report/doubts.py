@@ -8,14 +8,16 @@ from vp_agent.evaluation.reading import Evaluation, values
 # Lines of one table agree on these, or the table mixes policies, protocols or machines.
 _ONE_OF_EACH = {
     "agent": "agents",
-    "policy": "policies",
     "suite": "suites",
     "suite_version": "suite versions",
     "schema": "journal schemas",
     "package": "versions of vp-agent",
     "simulator": "simulator versions",
     "gl": "renderers",
+    "gl_version": "GL versions",
     "gpu": "GPUs",
+    "device": "kinds of device",
+    "threads": "numbers of threads",
     "tier": "sampler tiers",
     "sampler": "sampler settings",
     "blank_images": "settings of blank_images",
@@ -30,11 +32,14 @@ def doubts(evaluation: Evaluation) -> Iterator[str]:
     settled = len(evaluation.ended)
     if evaluation.scheduled is None:
         yield (
-            "It has not ended: no results.json says how many episodes were scheduled. "
+            "It has not ended: neither schedule.json nor results.json says how many episodes "
+            "were scheduled. "
             "Run the same vp-agent eval with --resume."
         )
     elif settled < evaluation.scheduled:
         yield f"Incomplete: {settled} of {evaluation.scheduled} scheduled episodes are settled."
+    elif settled > evaluation.scheduled:
+        yield f"{settled} episodes are settled, where {evaluation.scheduled} were scheduled."
     if errors := len(records) - settled:
         yield f"Infrastructure errors, counted neither as success nor as failure: {errors}."
     if others := other_robocasas(records):

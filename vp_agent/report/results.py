@@ -21,6 +21,7 @@ _IDENTITY = (
     "fresh_env",
     "env_kwargs",
 )
+_SHOWN = {"package": "vp-agent", "gl": "GL", "gl_version": "OpenGL", "gpu": "GPU"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def view(evaluation: Evaluation) -> View:
         "mean_over_tasks": pooled(tasks)["mean_over_tasks"],
         "mean_over_tasks_95": pooled(tasks)["mean_over_tasks_95"],
         "scheduled": scheduled,
-        "complete": scheduled is not None and settled >= scheduled,
+        "complete": settled == scheduled,
         "doubts": found,
         "per_task": tasks,
         "per_category": per_category(tasks),
@@ -114,7 +115,7 @@ def _versions(evaluation: Evaluation) -> dict[str, str]:
     found = dict(evaluation.results.get("versions", {}))
     for record in evaluation.records:
         found.update(record["simulator"])
-    for field, name in (("package", "vp-agent"), ("gl", "GL"), ("gpu", "GPU")):
+    for field, name in _SHOWN.items():
         if known := values(evaluation.records, field):
             found[name] = ", ".join(known)
     return found
