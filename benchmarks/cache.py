@@ -23,7 +23,7 @@ from vp_agent.train.dataset import Demonstrations, video_backend
 from vp_agent.train.latent_cache import read_rows
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.shelf import Shelf
-from vp_agent.train.stages import start_model
+from vp_agent.train.stages import start_video_model
 from vp_agent.train.windows import frame_steps
 
 PAPER = preset("svd-robocasa")
@@ -64,7 +64,7 @@ def small(settings: Settings) -> dict[str, float]:
         out=Path("unused"),
         batch_size=settings.batch_size,
     )
-    model = start_model(cached).requires_grad_(False)
+    model = start_video_model(cached).requires_grad_(False)
     data, generator = Demonstrations(settings.data, model.config), torch.Generator().manual_seed(0)
     rates = {}
     for name, how in (("video", replace(cached, cache=False)), ("cache", cached)):

@@ -17,7 +17,7 @@ import tyro
 from vp_agent.train.batches import Batches
 from vp_agent.train.dataset import Demonstrations, video_backend
 from vp_agent.train.settings import TrainSettings
-from vp_agent.train.stages import StageModel, choose_trainable, start_model
+from vp_agent.train.stages import StageModel, choose_trainable, start_video_model
 
 STAGES: tuple[Literal["vae", "video", "action", "joint"], ...] = ("vae", "video", "action", "joint")
 
@@ -54,7 +54,7 @@ def measure(settings: Settings, stage: Literal["vae", "video", "action", "joint"
         batch_size=settings.batch_size,
         action_draws=4,
     )
-    model = start_model(train)
+    model = start_video_model(train)
     data = Demonstrations(settings.data, model.config)
     choose_trainable(model, train)
     stage_model = StageModel(model, train)

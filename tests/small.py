@@ -8,6 +8,7 @@ from vp_agent.config import (
     TierConfig,
     VideoPolicyConfig,
 )
+from vp_agent.diffusion_policy_config import DiffusionPolicyConfig, baseline
 from vp_agent.randomness import mix
 
 SMALL = VideoPolicyConfig(
@@ -78,6 +79,16 @@ SMALL = VideoPolicyConfig(
     action_stats=ActionStats(min=(-1.0,) * 7, max=(1.0,) * 7),
     render_quality="fast",
 )
+SMALL_BASELINE = baseline("dp-resnet", SMALL).replace(
+    vision={
+        "embedding_size": 16,
+        "hidden_sizes": [16, 32],
+        "depths": [1, 1],
+        "layer_type": "basic",
+    },
+    action_head=ActionHeadConfig(widths=(16, 32), step_width=16, kernel=3, groups=8),
+    action_stats=SMALL.action_stats,
+)
 
 
 def small_model(config: VideoPolicyConfig = SMALL, *, seed: int = 0):
@@ -89,6 +100,17 @@ def small_model(config: VideoPolicyConfig = SMALL, *, seed: int = 0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, "test weights"))
         return VideoPolicy(config).eval()
+
+
+def small_baseline(config: DiffusionPolicyConfig = SMALL_BASELINE, *, seed: int = 0):
+    """The same of a Diffusion Policy."""
+    import torch
+
+    from vp_agent.model.diffusion_policy import DiffusionPolicy
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix(seed, "test weights"))
+        return DiffusionPolicy(config).eval()
 
 
 def small_observation(*, seed: int = 0, lanes: int | None = None):

@@ -7,7 +7,7 @@ import torch
 from small import SMALL, small_model
 
 from vp_agent.bench import PARTS, BenchSettings, bench, random_policy
-from vp_agent.config import ConfigError
+from vp_agent.errors import ConfigError
 from vp_agent.folder import save_agent
 
 

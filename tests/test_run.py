@@ -180,7 +180,7 @@ def test_a_recipe_is_made_of_settings_and_presets_that_exist(name):
     fields = {field.name for field in dataclasses.fields(TrainSettings)}
     assert recipe.values.keys() | set(recipe.needs) <= fields
     assert recipe.values.get("preset") in {None, *PRESETS}
-    needed = {"init": Path("before"), "tasks_with_actions": ("a task",)}
+    needed = {"init": Path("before"), "tasks_with_actions": ("a task",), "steps": 9}
     given = {key: needed[key] for key in recipe.needs}
     values = {k: Path(v) if k == "init" else v for k, v in recipe.values.items()}
     TrainSettings(data=Path("data"), out=Path("out"), **values, **given)

@@ -112,7 +112,7 @@ def test_offline_the_command_that_fetches_the_files_is_shown(parts, monkeypatch)
     def offline(name, **_):
         raise OSError("no network")
 
-    monkeypatch.setattr("vp_agent.checkpoints.svd.snapshot_download", offline)
+    monkeypatch.setattr("vp_agent.checkpoints.pretrained.snapshot_download", offline)
     with pytest.raises(AgentFolderError, match="hf download stabilityai/svd --local-dir"):
         start("stabilityai/svd", parts[1])
 

@@ -10,7 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, distributed
 
-from vp_agent.model.video_policy import VideoPolicy
+from vp_agent.folder import AnyPolicy
+from vp_agent.model.diffusion_policy import DiffusionPolicy
 from vp_agent.train.dataset import Chunk, Demonstrations
 from vp_agent.train.jitter import jitter_clip
 from vp_agent.train.latent_cache import LatentCache, Variants, encode_instructions
@@ -25,7 +26,8 @@ _NOTHING = torch.empty(0)
 class Batch:
     """Moments (2C channels: mean, log-variance) of the frames and of the condition images.
 
-    The vae stage has pixels instead: clips (B V, T, 3, H, W) in [-1, 1].
+    The vae stage has pixels instead: clips (B V, T, 3, H, W) in [-1, 1]; a Diffusion Policy the
+    current images (B, V, 3, H, W).
     """
 
     chunk: Chunk
@@ -34,22 +36,26 @@ class Batch:
     moments_BVTChw: Tensor = _NOTHING
     condition_BVChw: Tensor = _NOTHING
     clips_BTCHW: Tensor = _NOTHING
+    images_BVCHW: Tensor = _NOTHING
 
 
 class Batches:
     """Draws windows at random and loads them, from the latent cache where there is one."""
 
     def __init__(
-        self, model: VideoPolicy, data: Mixture | Demonstrations, settings: TrainSettings
+        self, model: AnyPolicy, data: Mixture | Demonstrations, settings: TrainSettings
     ) -> None:
         self.model, self.settings = model, settings
         self.data = data if isinstance(data, Mixture) else as_mixture([data], settings)
         self.train_ids = self.data.split("train")
-        if settings.head_only:
+        if settings.needs_actions:
             self.train_ids = self.train_ids[self.data.labelled_N[self.train_ids]]
-        use_cache = settings.cache and settings.stage != "vae"
         parts = self.data.parts
+        use_cache = settings.cache and settings.stage != "vae"
         self.text = torch.cat([encode_instructions(model, part, cache=use_cache) for part in parts])
+        self.caches: list[LatentCache] = []
+        if isinstance(model, DiffusionPolicy):  # its encoders learn: nothing to keep
+            return
         self.variants = Variants.of(model, count=settings.cache_variants, jitter=settings.jitter)
         rank, world = 0, 1
         if distributed.is_initialized():
@@ -95,8 +101,10 @@ class Batches:
         if self.settings.stage == "vae":
             return Batch(clips_BTCHW=rearrange(frames, "b v t c h w -> (b v) t c h w"), **common)
         current = frames[:, :, 0]
+        if isinstance(self.model, DiffusionPolicy):
+            return Batch(images_BVCHW=current, **common)
         noise = torch.randn(current.shape, generator=generator).to(device)
-        current = current + self.model.config.conditioning.image_noise * noise
+        current = current + self.model.config.image_noise * noise
         return Batch(
             moments_BVTChw=_per_image(self.model.encode_frames, frames),
             condition_BVChw=_per_image(self.model.encode_condition, current),

@@ -50,7 +50,7 @@ def cache(settings: CacheSettings) -> list[Path]:
     from vp_agent.train.mixture import open_mixture
     from vp_agent.train.settings import TrainSettings
     from vp_agent.train.shelf import fill
-    from vp_agent.train.stages import start_model
+    from vp_agent.train.stages import start_video_model
 
     train = TrainSettings(
         stage="video",
@@ -65,7 +65,7 @@ def cache(settings: CacheSettings) -> list[Path]:
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = start_model(train).to(device).requires_grad_(False).eval()
+    model = start_video_model(train).to(device).requires_grad_(False).eval()
     variants = Variants.of(model, count=settings.cache_variants, jitter=settings.jitter)
     folders = []
     for part in open_mixture(train, model.config).parts:

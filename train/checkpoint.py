@@ -15,7 +15,7 @@ from torch import nn
 from vp_agent.card import model_card
 from vp_agent.errors import VPAgentError
 from vp_agent.files import atomic_dir, sha256, write_json
-from vp_agent.folder import load_agent, weight_files, write_description, write_part
+from vp_agent.folder import load_any_agent, weight_files, write_description, write_part
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.train.lora import merged_state
 
@@ -96,7 +96,7 @@ def load_checkpoint(
     state = load_file(folder / "trainer.safetensors")
     about = json.loads((folder / "trainer.json").read_text())
     parameters = trainable(model)
-    average = dict(load_agent(folder / "agent").named_parameters()) if ema is not None else {}
+    average = dict(load_any_agent(folder / "agent").named_parameters()) if ema is not None else {}
     with torch.no_grad():
         for name, p in parameters.items():
             p.copy_(state[f"raw/{name}"])

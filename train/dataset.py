@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vp_agent.config import ActionStats, VideoPolicyConfig
+from vp_agent.agent_config import ActionStats, AgentConfig
 from vp_agent.errors import DatasetError, need
 from vp_agent.train.dataset_source import check_files, locate_dataset
 from vp_agent.train.key_maps import Column, find_layout
@@ -50,7 +50,7 @@ def video_backend() -> str:
 
 
 class Demonstrations:
-    """One LeRobot v3 dataset seen through a `VideoPolicyConfig`.
+    """One LeRobot v3 dataset seen through an agent's configuration.
 
     A sample is a window that starts at any frame of any episode: the views' frames at
     0, stride, 2 stride, ... and the next `horizon` actions. Past the episode's end the last of
@@ -65,7 +65,7 @@ class Demonstrations:
     def __init__(
         self,
         root: Path,
-        config: VideoPolicyConfig,
+        config: AgentConfig,
         *,
         holdout: float = 0.05,
         action_padding: ActionPadding = "last",
@@ -278,7 +278,10 @@ class Demonstrations:
                 f"{' or '.join(sorted(files)) or 'data/'}) cannot be decoded: {error}; "
                 "copy the dataset again"
             ) from error
-        views = torch.stack([item[key] for key in self.layout.views])
+        # LeRobot leaves out the time axis of a single frame.
+        views = torch.stack(
+            [item[key].reshape(-1, *item[key].shape[-3:]) for key in self.layout.views]
+        )
         if views.is_floating_point():  # images kept as files, not as video, come in 0..1
             views = (views * 255).round().byte()
         return fit_images(views.flip(self.flips), self.config.resolution)

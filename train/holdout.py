@@ -10,13 +10,17 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from vp_agent.agent_config import AgentConfig
 from vp_agent.diffusion.sampler import Conditions, sample
 from vp_agent.evaluation.film import Film
+from vp_agent.folder import AnyPolicy
 from vp_agent.model import canvas
+from vp_agent.model.diffusion_policy import DiffusionPolicy, sample_actions
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
-from vp_agent.train.batches import Batches
+from vp_agent.train.batches import Batch, Batches
 from vp_agent.train.losses import policy_losses
+from vp_agent.train.noise_losses import noise_losses
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.windows import normalise, to_signed
 
@@ -25,7 +29,7 @@ LOSS_WINDOWS, SAMPLE_WINDOWS, SHOWN = 256, 32, 6
 
 @torch.no_grad()
 def evaluate_holdout(
-    model: VideoPolicy, batches: Batches, settings: TrainSettings, picture: Path
+    model: AnyPolicy, batches: Batches, settings: TrainSettings, picture: Path
 ) -> dict[str, float]:
     """Losses, action error and imagined-video PSNR on held-out episodes; writes a sheet and a film.
 
@@ -37,6 +41,8 @@ def evaluate_holdout(
         return {}
     generator = torch.Generator().manual_seed(mix(settings.seed, "holdout"))
     ids = ids[torch.randperm(len(ids), generator=generator)[:LOSS_WINDOWS].numpy()]
+    if isinstance(model, DiffusionPolicy):
+        return _actions_alone(model, batches, ids, generator=generator)
     if settings.stage == "vae":
         return _reconstruction(model, batches, ids[:SAMPLE_WINDOWS], picture)
     losses = [
@@ -56,6 +62,39 @@ def evaluate_holdout(
     if not len(whole):  # every held-out episode is shorter than the imagined video
         return metrics
     return metrics | _imagination(model, batches, whole, picture, generator=generator)
+
+
+def _actions_alone(
+    model: DiffusionPolicy, batches: Batches, ids: np.ndarray, *, generator: torch.Generator
+) -> dict[str, float]:
+    ids = ids[batches.data.labelled_N[ids]]
+    if not len(ids):
+        return {}
+    losses = [
+        noise_losses(model, batches.load(part, generator=generator), generator=generator)
+        for part in np.array_split(ids, max(1, len(ids) // 32))
+    ]
+    config, batch = model.config, batches.load(ids[:SAMPLE_WINDOWS], generator=generator)
+    shape = (len(batch.images_BVCHW), config.horizon, config.action_dim)
+    actions = sample_actions(
+        model,
+        batch.images_BVCHW,
+        batch.text_B1D,
+        tier=config.tier("default"),
+        noise_BKA=torch.randn(shape, generator=generator).to(model.device),
+    )
+    return {
+        "holdout_action": float(np.mean([x.action.item() for x in losses])),
+        "action_mae": _action_mae(actions, batch, config),
+    }
+
+
+def _action_mae(actions_BKA: Tensor, batch: Batch, config: AgentConfig) -> float:
+    """Mean absolute error in normalised units of the actions that are real."""
+    assert config.action_stats is not None
+    wanted = normalise(batch.chunk.actions_BKA, config.action_stats)
+    error = (actions_BKA - wanted).abs().mean(-1)[~batch.chunk.action_is_pad_BK]
+    return error.mean().item()
 
 
 def _imagination(
@@ -89,9 +128,7 @@ def _imagination(
         metrics[f"psnr_last_{view}"] = psnr(imagined[:, v, -1], true[:, v, -1])
         metrics[f"psnr_copy_{view}"] = psnr(true[:, v, 0], true[:, v, -1])
     if config.action_stats is not None:
-        wanted = normalise(batch.chunk.actions_BKA, config.action_stats)
-        error = (result.actions_BKA - wanted).abs().mean(-1)[~batch.chunk.action_is_pad_BK]
-        metrics["action_mae"] = error.mean().item()
+        metrics["action_mae"] = _action_mae(result.actions_BKA, batch, config)
     contact_sheet(picture, true[:SHOWN], imagined[:SHOWN])
     frame_hz = config.control_hz / max(config.frame_stride, 1)
     clip(picture.with_suffix(".mp4"), true[:SHOWN], imagined[:SHOWN], fps=frame_hz)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vp_agent.config import structure
+from vp_agent.agent_config import structure
 from vp_agent.errors import ConfigError, DatasetError, closest
 
 IMAGES = "observation.images."

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vp_agent.folder import AnyPolicy
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
 from vp_agent.train import jitter
@@ -41,7 +42,7 @@ class Variants:
     @staticmethod
     def of(model: VideoPolicy, *, count: int, jitter: bool) -> "Variants":
         """`count` copies where a sample's latents are random, else one."""
-        random = jitter or model.config.conditioning.image_noise
+        random = jitter or model.config.image_noise
         return Variants(count=count if random else 1, jitter=jitter)
 
 
@@ -129,9 +130,9 @@ def shelves(
     model: VideoPolicy, data: Demonstrations, variants: Variants
 ) -> tuple[list[Shelf], list[Shelf]]:
     """The arrays of the targets and, if condition images have latents of their own, of those."""
-    channels, height, width = data.config.latent_shape
+    channels, height, width = model.config.latent_shape
     shape = (len(data), len(data.config.views), 2 * channels, height, width)
-    noise = data.config.conditioning.image_noise
+    noise = model.config.image_noise
     plain, own_vae = _plain(model, data), hashlib.sha256()
     if model.condition_vae is not None:
         _hash_encoder(own_vae, model.condition_vae)
@@ -202,7 +203,7 @@ def _say_why(shelf: Shelf) -> None:
             print(f"{path.parent} is of another {', '.join(wrong)}; encoding anew")
 
 
-def encode_instructions(model: VideoPolicy, data: Demonstrations, *, cache: bool) -> Tensor:
+def encode_instructions(model: AnyPolicy, data: Demonstrations, *, cache: bool) -> Tensor:
     """Tokens (tasks, 1, D) of the dataset's instructions, kept beside it if `cache`."""
     if not cache:
         return _encode_texts(model, data.tasks)
@@ -219,6 +220,6 @@ def encode_instructions(model: VideoPolicy, data: Demonstrations, *, cache: bool
     return torch.from_numpy(np.load(path)).to(model.device)
 
 
-def _encode_texts(model: VideoPolicy, texts: list[str]) -> Tensor:
+def _encode_texts(model: AnyPolicy, texts: list[str]) -> Tensor:
     parts = [texts[i : i + 256] for i in range(0, len(texts), 256)]
     return torch.cat([model.encode_text(part) for part in parts])

@@ -26,7 +26,7 @@ class Losses:
     """Means over what is real: total to optimise, each stream's own, and sample by sample."""
 
     total: Tensor
-    video: Tensor
+    video: Tensor = _NONE
     action: Tensor = _NONE
     video_B: Tensor = _NONE
     action_B: Tensor = _NONE

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vp_agent.config import ActionStats, VideoPolicyConfig
+from vp_agent.agent_config import ActionStats, AgentConfig, Config
 from vp_agent.errors import DatasetError, UnknownNameError, closest
 from vp_agent.train.dataset import Chunk, Demonstrations
 from vp_agent.train.settings import TrainSettings
@@ -120,7 +120,7 @@ class Mixture:
         return self.gather(ids_B, lambda p, own, _: self.parts[p].pixels(own))
 
 
-def open_mixture(settings: TrainSettings, config: VideoPolicyConfig) -> Mixture:
+def open_mixture(settings: TrainSettings, config: AgentConfig) -> Mixture:
     """The datasets of `--data`, each through its key map."""
     maps = settings.key_map or (None,)
     maps = maps * len(settings.datasets) if len(maps) == 1 else maps
@@ -171,9 +171,7 @@ def _check_known(patterns: Sequence[str], parts: Sequence[Demonstrations]) -> No
             )
 
 
-def learn_actions(
-    config: VideoPolicyConfig, data: Mixture, settings: TrainSettings
-) -> VideoPolicyConfig:
+def learn_actions(config: Config, data: Mixture, settings: TrainSettings) -> Config:
     """The configuration with the range and the names of the actions that a head is to learn.
 
     An agent that has a range keeps it, because its weights are made for it.

@@ -131,8 +131,10 @@ def _row(label: str, cells: list[str]) -> str:
 
 def plan(settings: TrainSettings) -> Plan:
     """Counts what the command would cost; nothing is read but the agent's configuration."""
-    if settings.stage == "vae":
-        raise ConfigError("--plan counts the stages video, action, joint and none, not vae")
+    if settings.stage in ("vae", "policy"):
+        raise ConfigError(
+            f"--plan counts the stages video, action, joint and none, not {settings.stage}"
+        )
     config, autocast = _config(settings), settings.mixed_precision != "no"
     ways, rank = {"plain": {}}, settings.lora_rank or LORA_RANK
     if not settings.head_only:  # there the U-Net has no backward pass

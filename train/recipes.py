@@ -37,6 +37,24 @@ PUBLISHED = {
     "eval_every": 10_000,
 }
 
+# Appendix A.3 and, for what it does not say, UMI's code. A batch of 768 is eight GPUs with 96.
+BASELINE = {
+    "preset": "svd-robocasa",
+    "batch_size": 96,
+    "lr": 3e-5,  # of pretrained encoders a tenth
+    "head_lr": 3e-4,
+    "betas": (0.95, 0.999),
+    "weight_decay": 1e-6,
+    "lr_schedule": "cosine",
+    "warmup_steps": 2000,
+    "clip_norm": float("inf"),
+    "ema_decay": 0.9999,
+    "mask_padding": False,
+    "jitter": True,
+    "save_every": 10_000,
+    "eval_every": 10_000,
+}
+
 
 def _row(source: str, *, needs: tuple[str, ...] = (), **changes: Any) -> Recipe:
     return Recipe(source=source, values=PUBLISHED | changes, needs=needs)
@@ -94,6 +112,16 @@ RECIPES = {
         resolution=(320, 448),
         steps=92_960,
         needs=("init",),
+    ),
+    "dp-resnet": Recipe(
+        source="appendix A.3, DP-ResNet; the paper gives no number of steps",
+        values=BASELINE | {"policy": "dp-resnet", "encoder": "microsoft/resnet-18"},
+        needs=("steps",),
+    ),
+    "dp-clip": Recipe(
+        source="appendix A.3, DP-CLIP; the paper gives no number of steps",
+        values=BASELINE | {"policy": "dp-clip", "encoder": "openai/clip-vit-base-patch16"},
+        needs=("steps",),
     ),
     "video-24gb": Recipe(
         source="ours: the video stage within 24 GB of GPU memory",

@@ -9,11 +9,15 @@ from vp_agent.errors import require
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Trains one stage of a Video Policy on a LeRobot dataset."""
+    """Trains one stage of a Video Policy, or a Diffusion Policy, on a LeRobot dataset."""
 
-    stage: Literal["vae", "video", "action", "joint", "none"]
+    policy: Literal["video", "dp-resnet", "dp-clip"] = "video"
+    """video: the Video Policy; dp-resnet, dp-clip: the paper's Diffusion Policy baselines, for the
+    data and the robot of --preset."""
+    stage: Literal["vae", "video", "action", "joint", "none", "policy"] = "policy"
     """vae: a small autoencoder; video: the U-Net; action: the head on the frozen U-Net; joint:
-    U-Net and head; none: the head on a frozen U-Net that no video stage has tuned."""
+    U-Net and head; none: the head on a frozen U-Net that no video stage has tuned; policy: all of
+    a Diffusion Policy, which has no other stage."""
     data: Path | tuple[Path, ...]
     """LeRobot v3 dataset folders or Hub repositories; several are mixed."""
     out: Path
@@ -39,8 +43,12 @@ class TrainSettings:
     init: Path | None = None
     """Run folder or agent folder whose weights to start from (the stage before), or Stable Video
     Diffusion: stabilityai/stable-video-diffusion-img2vid-xt or a folder in its layout."""
+    encoder: str | None = None
+    """With a Diffusion Policy: folder or Hub repository whose image encoder every view starts from
+    (microsoft/resnet-18, openai/clip-vit-base-patch16); --text-encoder is then loaded, too."""
     text_encoder: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-    """Folder or Hub repository of the text tower that goes with Stable Video Diffusion."""
+    """Folder or Hub repository of the text tower that goes with Stable Video Diffusion or
+    --encoder."""
     views: tuple[str, ...] | None = None
     """With --preset: cameras, in canvas order, instead of the preset's."""
     resolution: tuple[int, int] | None = None
@@ -51,9 +59,9 @@ class TrainSettings:
     accumulation: int = 1
     """Passes whose gradients are added up before a step."""
     lr: float = 1e-5
-    """Learning rate of the U-Net (or the VAE)."""
+    """Learning rate of the U-Net (or the VAE, or a Diffusion Policy's image encoders)."""
     head_lr: float = 5e-5
-    """Learning rate of the adapter and the action U-Net."""
+    """Learning rate of the adapter and the action U-Net (or a Diffusion Policy's)."""
     warmup_steps: int = 0
     lr_schedule: Literal["constant", "cosine"] = "constant"
     betas: tuple[float, float] = (0.9, 0.999)
@@ -76,7 +84,7 @@ class TrainSettings:
     mask_padding: bool = True
     """Leave frames and actions past an episode's end out of the losses (published: they count)."""
     action_draws: int = 1
-    """Action noises that share one U-Net pass."""
+    """Action noises that share one pass of the U-Net, or of a Diffusion Policy's encoders."""
     video_weight: float | None = None
     """Weight of the video loss; the default is the published share of rows, S / (S + K)."""
     stop_action_gradient: bool = False
@@ -144,12 +152,9 @@ class TrainSettings:
             flag = name.replace("_", "-")
             require(value is None or value >= 1, f"--{flag} must be >= 1, got {value}")
         require(0 <= self.holdout < 1, f"--holdout must be in [0, 1), got {self.holdout}")
+        self._check_policy()
         require(
-            self.from_svd or (self.preset is None) != (self.init is None),
-            "give either --preset NAME (from scratch) or --init FOLDER (the stage before)",
-        )
-        require(
-            self.views is None or self.preset is not None or self.from_svd,
+            self.views is None or self.init is None or self.from_svd,
             "--views goes with --preset; an agent that was trained keeps its views",
         )
         require(
@@ -165,6 +170,47 @@ class TrainSettings:
             self.mixed_precision != "fp16" or self.device != "cpu",
             "--mixed-precision fp16 needs a GPU; on the CPU use bf16 or no",
         )
+
+    def _check_policy(self) -> None:
+        """Refuses flags of the other kind of policy."""
+        if self.policy == "video":
+            require(self.stage != "policy", "give --stage vae, video, action, joint or none")
+            require(
+                self.from_svd or (self.preset is None) != (self.init is None),
+                "give either --preset NAME (from scratch) or --init FOLDER (the stage before)",
+            )
+            require(self.encoder is None, "--encoder goes with --policy dp-resnet or dp-clip")
+            return
+        require(
+            self.stage == "policy",
+            f"--policy {self.policy} has one stage and --stage {self.stage} is the Video Policy's; "
+            "drop --stage",
+        )
+        require(
+            not self.from_svd,
+            f"--policy {self.policy} does not start from Stable Video Diffusion; give its image "
+            "encoder: --encoder",
+        )
+        starts = [flag for flag in ("preset", "encoder") if getattr(self, flag) is not None]
+        require(
+            self.init is None or not starts,
+            f"--init already says where to start: drop {', '.join('--' + x for x in starts)}",
+        )
+        theirs = {"dropout_per_slot", "independent_sigmas", "sample_latents", "video_weight"}
+        theirs |= {"stop_action_gradient", "gradient_checkpointing"}
+        for name in sorted(theirs):
+            flag = "--" + name.replace("_", "-")
+            require(not getattr(self, name), f"{flag} is the Video Policy's; drop it")
+
+    @property
+    def learns_actions(self) -> bool:
+        """Whether there is an action loss."""
+        return self.stage in ("action", "joint", "none", "policy")
+
+    @property
+    def needs_actions(self) -> bool:
+        """Whether a sample without actions would teach nothing."""
+        return self.stage in ("action", "none", "policy")
 
     @property
     def head_only(self) -> bool:

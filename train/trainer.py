@@ -4,6 +4,7 @@ import math
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,9 +45,9 @@ def train(settings: TrainSettings) -> Path:
         torch.set_num_threads(settings.threads)
     accelerator = start_processes(settings)
     # Everything that can be refused is refused before the run folder exists.
-    model = start_model(settings)
+    model: Any = start_model(settings)  # of either kind
     data = open_mixture(settings, model.config)
-    if settings.stage in ("action", "joint", "none"):
+    if settings.learns_actions:
         model.config = learn_actions(model.config, data, settings)
     samples = samples_per_step(settings, accelerator)
     done = f"{settings.stage}, {settings.steps} steps of {samples} on {data.name}"

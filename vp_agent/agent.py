@@ -3,7 +3,6 @@
 # B lanes, V views, T frames per view, S slots, C latent channels, h w latent height/width
 # K action steps, A action dim, H W image height/width
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +16,11 @@ from huggingface_hub import HfApi
 from torch import Tensor
 
 from vp_agent.card import model_card
-from vp_agent.config import TierConfig, VideoPolicyConfig
-from vp_agent.diffusion.sampler import Conditions, sample
+from vp_agent.diffusion.draw import draw
 from vp_agent.errors import ConfigError, ObservationError
-from vp_agent.folder import fingerprint, load_agent, save_agent
+from vp_agent.folder import fingerprint, load_any_agent, save_agent
 from vp_agent.locate import locate
-from vp_agent.model import canvas
 from vp_agent.model.compile import compile_model
-from vp_agent.model.shortcuts import one_text
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.observation import Observation, read_observation
 from vp_agent.randomness import mix
@@ -59,12 +55,13 @@ class _Lane:
 class VideoPolicyAgent:
     """A Video Policy that flies: `act` for receding-horizon control, `plan` for one chunk.
 
-    Make one with `from_pretrained`.
+    Make one with `from_pretrained`. The paper's baselines fly the same way: their `model` is a
+    `DiffusionPolicy`, and they imagine no video.
     """
 
-    model: VideoPolicy
+    model: Any  # VideoPolicy or DiffusionPolicy, each with its own configuration and sampler
     tier: str
-    sampler: TierConfig
+    sampler: Any
     fingerprint: str = "unsaved"
     current_plan: Plan | None = field(default=None, init=False)
     _lanes: dict[int, _Lane] = field(default_factory=dict, init=False)
@@ -104,19 +101,18 @@ class VideoPolicyAgent:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         folder = locate(name)
-        model = load_agent(folder, device=device, dtype=getattr(torch, dtype))
+        model = load_any_agent(folder, device=device, dtype=getattr(torch, dtype))
         if compile:
+            if not isinstance(model, VideoPolicy):
+                raise ConfigError(f"compile is for Video Policies, {name} is {model.config.policy}")
             compile_model(model)
-        sampler = model.config.tier(tier)
-        if steps is not None:
-            sampler = dataclasses.replace(sampler, steps=steps)
-        if guidance is not None:
-            sampler = dataclasses.replace(sampler, guidance=guidance, guidance_end=None)
+        sampler = model.config.tier(tier).changed(steps=steps, guidance=guidance)
         name = model.config.default_tier if tier == "default" else tier
         return cls(model, name, sampler, fingerprint=fingerprint(folder))
 
     @property
-    def config(self) -> VideoPolicyConfig:
+    def config(self) -> Any:
+        """A `VideoPolicyConfig`, or the `DiffusionPolicyConfig` of a baseline."""
         return self.model.config
 
     @property
@@ -200,16 +196,20 @@ class VideoPolicyAgent:
 
         Raises:
             ObservationError: a part of the observation is missing or malformed.
-            ConfigError: the agent has no action statistics (its action stage was not trained).
+            ConfigError: the agent has no action statistics (its action stage was not trained), or
+                is given video noise and imagines no video.
         """
         observation = read_observation(obs, self.config)
         count = len(observation.tasks)
         seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
         if len(seeds) != count:
             raise ObservationError(f"{len(seeds)} seeds for {count} lanes")
+        shapes = self.config.noise_shapes
+        if video_noise is not None and 0 in shapes[0]:
+            raise ConfigError(f"{self.config.policy} imagines no video: drop video_noise")
         noises = [
             None if noise is None else np.asarray(noise).reshape(count, *shape)
-            for noise, shape in zip((video_noise, action_noise), self._noise_shapes(), strict=True)
+            for noise, shape in zip((video_noise, action_noise), shapes, strict=True)
         ]
         return self._plan(observation, seeds, video=video, noises=noises)
 
@@ -246,10 +246,6 @@ class VideoPolicyAgent:
             self._lanes[index] = _Lane(seed=seed)
         return self._lanes[index]
 
-    def _noise_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        config = self.config
-        return (config.slots, *config.latent_shape), (config.horizon, config.action_dim)
-
     @torch.inference_mode()
     def _plan(
         self,
@@ -272,53 +268,47 @@ class VideoPolicyAgent:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         drawn = [
             torch.stack([torch.randn(shape, generator=g) for g in generators])
-            for shape in self._noise_shapes()
+            for shape in config.noise_shapes
         ]
         video_noise, action_noise = (
             (own if given is None else torch.from_numpy(given).float()).to(device)
             for own, given in zip(drawn, noises, strict=True)
         )
-        conditions = self._encode(observation, generators)
-        with one_text(self.model.unet):
-            result = sample(
-                self.model,
-                conditions,
-                tier=self.sampler,
-                video_noise_BSChw=video_noise,
-                action_noise_BKA=action_noise,
-                with_video=video,
-            )
+        drawn = draw(
+            self.model,
+            self._images(observation, generators),
+            self._text(observation.tasks),
+            sampler=self.sampler,
+            video_noise=video_noise,
+            action_noise_BKA=action_noise,
+            with_video=video,
+        )
         low, high = (torch.tensor(v, device=device) for v in (stats.min, stats.max))
-        actions = result.actions_BKA.float()
+        actions = drawn.actions_BKA.float()
         if config.clip_actions:
             actions = actions.clamp(-1, 1)
         actions = ((actions + 1) / 2 * (high - low) + low).cpu().numpy()
-        frames = None if result.video_BSChw is None else self._decode(result.video_BSChw)
+        frames = None if drawn.frames_BVTCHW is None else self._pixels(drawn.frames_BVTCHW)
         if not observation.batched:
             actions = actions[0]
             frames = None if frames is None else {view: x[0] for view, x in frames.items()}
         return Plan(actions=actions, video=frames, latency_s=time.perf_counter() - started)
 
-    def _encode(
-        self, observation: Observation, generators: Sequence[torch.Generator]
-    ) -> Conditions:
+    def _images(self, observation: Observation, generators: Sequence[torch.Generator]) -> Tensor:
         images = torch.from_numpy(observation.images_BVHW3).float() / 127.5 - 1
         images = images.movedim(-1, -3)
-        strength = self.config.conditioning.image_noise
+        strength = self.config.image_noise
         if strength:
             noise = [torch.randn(images.shape[1:], generator=g) for g in generators]
             images = images + strength * torch.stack(noise)
-        moments = self.model.encode_condition(images.flatten(0, 1).to(self.model.device))
-        current = self.model.condition_latents(moments.unflatten(0, images.shape[:2]))
-        for task in observation.tasks:
-            if task not in self._texts:
-                self._texts[task] = self.model.encode_text([task])
-        return Conditions(
-            latents_BSChw=canvas.compose_condition(current, frames=self.config.frames_per_view),
-            text_B1D=torch.cat([self._texts[task] for task in observation.tasks]),
-        )
+        return images.to(self.model.device)
 
-    def _decode(self, latents_BSChw: Tensor) -> dict[str, np.ndarray]:
-        frames = self.model.decode_video(latents_BSChw).clamp(-1, 1)
+    def _text(self, tasks: Sequence[str]) -> Tensor:
+        for task in set(tasks) - self._texts.keys():
+            self._texts[task] = self.model.encode_text([task])
+        return torch.cat([self._texts[task] for task in tasks])
+
+    def _pixels(self, frames_BVTCHW: Tensor) -> dict[str, np.ndarray]:
+        frames = frames_BVTCHW.clamp(-1, 1)
         pixels = ((frames + 1) * 127.5).round().byte().movedim(-3, -1).cpu().numpy()
         return {view: pixels[:, v] for v, view in enumerate(self.config.views)}

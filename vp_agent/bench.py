@@ -118,7 +118,7 @@ def bench(settings: BenchSettings) -> dict[str, Any]:
 
 def _agent(settings: BenchSettings) -> VideoPolicyAgent:
     if settings.agent is not None:
-        return VideoPolicyAgent.from_pretrained(
+        agent = VideoPolicyAgent.from_pretrained(
             settings.agent,
             device=settings.device,
             tier=settings.tier,
@@ -127,6 +127,11 @@ def _agent(settings: BenchSettings) -> VideoPolicyAgent:
             dtype=settings.dtype,
             compile=settings.compile,
         )
+        require(
+            agent.config.policy == "video",
+            f"{settings.agent} is {agent.config.policy}; bench takes a Video Policy apart",
+        )
+        return agent
     config = preset(settings.preset or "")
     if settings.resolution is not None:
         config = config.replace(resolution=tuple(settings.resolution))

@@ -8,14 +8,14 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from vp_agent.config import VideoPolicyConfig
+from vp_agent.agent_config import AgentConfig
 from vp_agent.errors import ConfigError
 
 LICENCE = "apache-2.0"  # of weights trained from scratch with this package
 
 
 def model_card(
-    config: VideoPolicyConfig,
+    config: AgentConfig,
     *,
     results: Sequence[Path] = (),
     about: Mapping[str, str] | None = None,
@@ -37,10 +37,9 @@ def model_card(
 {_metadata(config, evaluations).to_yaml()}
 ---
 
-# A Video Policy agent
+# {_title(config)}
 
-It imagines a short video of the robot doing what the instruction says, and reads the actions off
-the video model's features ([paper](https://arxiv.org/abs/2508.00795)).
+{_summary(config)} ([paper](https://arxiv.org/abs/2508.00795)).
 
 | | |
 |---|---|
@@ -58,14 +57,29 @@ env = gym.make("an environment id", **agent.env_kwargs)
 """
 
 
-def _facts(config: VideoPolicyConfig) -> dict[str, str]:
+def _title(config: AgentConfig) -> str:
+    return "A Video Policy agent" if config.policy == "video" else "A Diffusion Policy"
+
+
+def _summary(config: AgentConfig) -> str:
+    if config.policy == "video":
+        return (
+            "It imagines a short video of the robot doing what the instruction says, and reads the "
+            "actions off\nthe video model's features"
+        )
+    return f"The baseline {config.policy} of Video Policy's authors"
+
+
+def _facts(config: AgentConfig) -> dict[str, str]:
     height, width = config.resolution
     seconds = config.execute / config.control_hz
     stats = config.action_stats
     facts = {
         "Views, in order": f"{', '.join(config.views)}; RGB, upright, {width}x{height}",
         "Imagines": f"{config.frames_per_view} frames per view, {config.frame_stride} control "
-        f"steps ({config.frame_stride / config.control_hz:g} s) apart",
+        f"steps ({config.frame_stride / config.control_hz:g} s) apart"
+        if config.policy == "video"
+        else "nothing",
         "Plans": f"{config.horizon} actions of {config.action_dim} numbers at "
         f"{config.control_hz:g} Hz; executes {config.execute} ({seconds:g} s)",
         "Actions": _action_words(config.action_dim),
@@ -94,7 +108,7 @@ def _action_words(size: int) -> str:
     }.get(size, f"{size} numbers")
 
 
-def _metadata(config: VideoPolicyConfig, evaluations: Sequence[Mapping[str, Any]]) -> ModelCardData:
+def _metadata(config: AgentConfig, evaluations: Sequence[Mapping[str, Any]]) -> ModelCardData:
     base = re.match(r"[\w.-]+/[\w.-]+(?=[, ])", config.origin + " ")
     licence: dict[str, Any] = {"license": LICENCE}
     if config.origin:
@@ -106,9 +120,14 @@ def _metadata(config: VideoPolicyConfig, evaluations: Sequence[Mapping[str, Any]
     return ModelCardData(
         library_name="vp_agent",
         pipeline_tag="robotics",
-        tags=["robotics", "video-policy", "imitation-learning", "gymnasium"],
+        tags=[
+            "robotics",
+            "video-policy" if config.policy == "video" else "diffusion-policy",
+            "imitation-learning",
+            "gymnasium",
+        ],
         base_model=base.group() if base else None,
-        model_name="A Video Policy agent" if evaluations else None,
+        model_name=_title(config) if evaluations else None,
         eval_results=[_eval_result(each) for each in evaluations] or None,
         **licence,
     )

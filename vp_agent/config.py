@@ -5,26 +5,12 @@ demo are the same classes with other numbers.
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import cattrs
-from cattrs.v import format_exception
+from typing import Any, ClassVar, Literal
 
 from vp_agent.adapter_config import AdapterConfig
-from vp_agent.errors import ConfigError, UnknownNameError, closest, require
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActionHeadConfig:
-    """The 1-D action U-Net (adapted from Diffusion Policy)."""
-
-    widths: tuple[int, ...] = (256, 512, 1024)
-    step_width: int = 256
-    kernel: int = 5
-    groups: int = 8
+from vp_agent.agent_config import ActionHeadConfig, ActionStats, AgentConfig
+from vp_agent.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +52,13 @@ class TierConfig:
         """Whether a step needs the unconditional half, too."""
         return self.guidance != 1.0 or self.guidance_end is not None
 
+    def changed(self, *, steps: int | None, guidance: float | None) -> "TierConfig":
+        """The same with other steps or guidance, where given."""
+        tier = self if steps is None else dataclasses.replace(self, steps=steps)
+        if guidance is None:
+            return tier
+        return dataclasses.replace(tier, guidance=guidance, guidance_end=None)
+
     def __post_init__(self) -> None:
         require(self.steps >= 1, f"tier: steps must be >= 1, got {self.steps}")
         require(
@@ -75,45 +68,19 @@ class TierConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionStats:
-    """Per-dimension range of the training actions; the policy works in [-1, 1] between them."""
-
-    min: tuple[float, ...]
-    max: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        require(len(self.min) == len(self.max), "action statistics: min and max differ in width")
-        for i, (low, high) in enumerate(zip(self.min, self.max, strict=True)):
-            require(
-                low < high and math.isfinite(high - low),  # also refuses NaN
-                f"action statistics: dimension {i} has min {low}, max {high}; "
-                "expected finite numbers with min < max",
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoPolicyConfig:
-    """Everything that defines a Video Policy but its weights.
+class VideoPolicyConfig(AgentConfig):
+    """Everything that defines a Video Policy but its weights (`AgentConfig` has the other fields).
 
     Attributes:
         views: cameras in canvas order; the first one also fills the pad slot.
         frames_per_view: imagined frames, the first of which is the current one.
         frame_stride: control steps between two imagined frames; 0 imagines copies of the first.
-        horizon: actions of one chunk (K).
-        execute: how many of them are executed before the next plan.
-        resolution: (height, width) of the images.
         vae_patch: side of the pixel blocks the VAE sees as channels; makes small VAEs cheap.
-        unet, vae, text_encoder: arguments of the diffusers and transformers classes.
+        unet, vae: arguments of the diffusers classes.
         condition_encoder: the condition images have an encoder of their own, not the VAE's.
-        action_stats: None until the action stage has seen a dataset.
-        action_names: what the action's dimensions are, by that dataset; empty if it did not say.
-        render_quality: how the simulator drew the training images.
-        image_transform: how they were turned: "flip_v" upright, "raw" and "rot180" as LIBERO's
-            demonstrations and LeRobot's processor have them (`LiberoEnv`).
-        training: what trained it, stage by stage.
-        origin: the weights this agent began with and their licence; empty if trained from scratch.
     """
 
+    policy: ClassVar[Literal["video"]] = "video"
     views: tuple[str, ...] = ("gripper", "left", "right")
     frames_per_view: int = 8
     frame_stride: int = 4
@@ -128,7 +95,7 @@ class VideoPolicyConfig:
     condition_encoder: bool = False
     text_encoder: dict[str, Any] = field(default_factory=lambda: dict(OPENCLIP_VIT_H))
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    action_head: ActionHeadConfig = ActionHeadConfig()
+    action_head: ActionHeadConfig = field(default_factory=ActionHeadConfig)
     conditioning: ConditioningConfig = ConditioningConfig()
     noise: NoiseConfig = NoiseConfig()
     tiers: dict[str, TierConfig] = field(default_factory=lambda: {"paper": TierConfig()})
@@ -142,36 +109,13 @@ class VideoPolicyConfig:
     origin: str = ""
 
     def __post_init__(self) -> None:
-        require(len(self.views) > 0, "views must name at least one camera")
-        require(len(set(self.views)) == len(self.views), f"views repeat: {self.views}")
-        require(
-            0 < self.execute <= self.horizon,
-            f"execute must be in 1..horizon={self.horizon}, got {self.execute}",
-        )
+        self.check_common()
         require(self.frames_per_view >= 1, "frames_per_view must be >= 1")
         require(self.frame_stride >= 0, "frame_stride must be >= 0")
         factor = self.latent_factor * max(tap.factor for tap in self.adapter.taps)
         require(
             all(side % factor == 0 for side in self.resolution),
             f"resolution {self.resolution} must be multiples of {factor} (VAE and deepest tap)",
-        )
-        lengths = 2 ** (len(self.action_head.widths) - 1)
-        require(
-            self.horizon % lengths == 0, f"horizon must be a multiple of {lengths}: {self.horizon}"
-        )
-        require(
-            self.default_tier in self.tiers,
-            f"default_tier {self.default_tier!r} is not among tiers {sorted(self.tiers)}",
-        )
-        if self.action_stats is not None:
-            require(
-                len(self.action_stats.min) == self.action_dim,
-                f"action statistics have {len(self.action_stats.min)} dimensions, "
-                f"action_dim is {self.action_dim}",
-            )
-        require(
-            len(self.action_names) in (0, self.action_dim),
-            f"{len(self.action_names)} action_names for action_dim {self.action_dim}",
         )
 
     @property
@@ -191,63 +135,20 @@ class VideoPolicyConfig:
         return self.vae.get("latent_channels", 4), height, width
 
     @property
-    def env_kwargs(self) -> dict[str, Any]:
-        """Arguments for `gym.make` that give the images the policy is trained on."""
-        turned = self.image_transform != "flip_v"  # only LIBERO's environments can
-        return {
-            "views": list(self.views),
-            "resolution": list(self.resolution),
-            "render_quality": self.render_quality,
-            **({"transform": self.image_transform} if turned else {}),
-        }
+    def image_noise(self) -> float:
+        """Deviation of the pixel noise on the current views."""
+        return self.conditioning.image_noise
 
-    def tier(self, name: str) -> TierConfig:
-        """The sampler setting called `name` ("default" is the configuration's own choice)."""
-        name = self.default_tier if name == "default" else name
-        if name not in self.tiers:
-            raise UnknownNameError(
-                f"no tier {name!r}{closest(name, self.tiers)}; tiers: {', '.join(self.tiers)}"
-            )
-        return self.tiers[name]
+    @property
+    def noise_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of the sampler's start noise: video (S, C, h, w) and actions (K, A)."""
+        return (self.slots, *self.latent_shape), (self.horizon, self.action_dim)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-ready dictionary."""
-        values = cattrs.unstructure(self)
-        if not self.action_names:  # agents without it keep their bytes, and so their fingerprint
-            del values["action_names"]
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "VideoPolicyConfig":
-        """Inverse of `to_dict`.
-
-        Raises:
-            ConfigError: a field is unknown or has a value that does not fit.
-        """
-        return structure(values, cls)
-
-    def replace(self, **changes: Any) -> "VideoPolicyConfig":
-        """A copy with some fields changed."""
-        return dataclasses.replace(self, **changes)
-
-
-_converter = cattrs.Converter(forbid_extra_keys=True)
-
-
-def structure(values: Mapping[str, Any], cls: type[Any]) -> Any:
-    """Builds the frozen dataclass `cls` from JSON values, refusing unknown fields."""
-    try:
-        return _converter.structure(values, cls)
-    except ConfigError:
-        raise
-    except Exception as error:  # cattrs raises exception groups; their messages name the field
-        details = "; ".join(cattrs.transform_error(error, format_exception=_in_words))
-        raise ConfigError(f"{cls.__name__} does not fit: {details}") from error
-
-
-def _in_words(error: BaseException, cls: type | None) -> str:
-    # cattrs would call our own checks' words "invalid value"
-    return str(error) if isinstance(error, ConfigError) else format_exception(error, cls)
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The network's parts that have weights, as an agent folder names them."""
+        own = ("condition_vae",) if self.condition_encoder else ()
+        return ("unet", "vae", "text_encoder", "adapter", "action_head", *own)
 
 
 # Stable Video Diffusion's own numbers, which are not diffusers' defaults.

@@ -17,9 +17,15 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from vp_agent.config import TierConfig, VideoPolicyConfig
+from vp_agent.diffusion_policy_config import DiffusionPolicyConfig
 from vp_agent.errors import AgentFolderError, ConfigError
 from vp_agent.files import MANIFEST, atomic_dir, hash_tree, sha256, write_json
 from vp_agent.locate import LEROBOT_WEIGHTS, is_lerobot_policy
+from vp_agent.model.diffusion_policy import (
+    DiffusionPolicy,
+    blank_diffusion_policy,
+    noise_schedule,
+)
 from vp_agent.model.text import save_tokenizer
 from vp_agent.model.video_policy import VideoPolicy, blank_policy
 
@@ -30,15 +36,17 @@ WEIGHTS = {
     "text_encoder": "text_encoder/model.safetensors",
     "adapter": "adapter/model.safetensors",
     "action_head": "action_head/model.safetensors",
-    "condition_vae": "condition_vae/model.safetensors",  # only where the configuration has one
+    "condition_vae": "condition_vae/model.safetensors",
+    "encoders": "encoders/model.safetensors",
 }
+AnyConfig = VideoPolicyConfig | DiffusionPolicyConfig
+AnyPolicy = VideoPolicy | DiffusionPolicy
 LEROBOT_TYPE = "vp_agent"  # of the policy, in LeRobot's config.json
 
 
-def weight_files(config: VideoPolicyConfig) -> dict[str, str]:
+def weight_files(config: AnyConfig) -> dict[str, str]:
     """Weight file of every part that an agent of this configuration has."""
-    absent = set() if config.condition_encoder else {"condition_vae"}
-    return {part: file for part, file in WEIGHTS.items() if part not in absent}
+    return {part: WEIGHTS[part] for part in config.parts}
 
 
 def scheduler(setting: TierConfig) -> EulerDiscreteScheduler:
@@ -57,13 +65,13 @@ def scheduler(setting: TierConfig) -> EulerDiscreteScheduler:
     )
 
 
-def save_agent(model: VideoPolicy, target: Path, *, card: str) -> None:
+def save_agent(model: AnyPolicy, target: Path, *, card: str) -> None:
     """Writes the agent folder `target`, whole or not at all."""
     with atomic_dir(Path(target)) as tmp:
         write_agent(model, tmp, card=card)
 
 
-def write_agent(model: VideoPolicy, folder: Path, *, card: str) -> None:
+def write_agent(model: AnyPolicy, folder: Path, *, card: str) -> None:
     """Fills an existing empty folder (inside an `atomic_dir`)."""
     for part in weight_files(model.config):
         module: nn.Module = getattr(model, part)
@@ -79,13 +87,18 @@ def write_part(state: Mapping[str, Tensor], folder: Path, part: str) -> None:
     save_file(tensors, path, metadata={"format": "pt"})  # the libraries ask for the format
 
 
-def write_description(model: VideoPolicy, folder: Path, *, card: str) -> None:
+def write_description(model: AnyPolicy, folder: Path, *, card: str) -> None:
     """Completes a folder that has its weights: configurations, tokenizer, card, manifest."""
-    model.unet.save_config(folder / "unet")
-    model.vae.save_config(folder / "vae")
+    if isinstance(model, VideoPolicy):
+        model.unet.save_config(folder / "unet")
+        model.vae.save_config(folder / "vae")
+        sampler = scheduler(model.config.tier("default"))
+    else:
+        sampler = noise_schedule(model.config)
+        model.encoders[0].backbone.config.save_pretrained(folder / "encoders")  # type: ignore[union-attr]
     model.text_encoder.config.save_pretrained(folder / "text_encoder")
     save_tokenizer(model.tokenizer, folder / "tokenizer")
-    scheduler(model.config.tier("default")).save_pretrained(folder / "scheduler")
+    sampler.save_pretrained(folder / "scheduler")
     write_json(folder / "config.json", model.config.to_dict())
     (folder / "README.md").write_text(card)
     write_json(folder / MANIFEST, hash_tree(folder))
@@ -98,6 +111,20 @@ def load_agent(
     dtype: torch.dtype = torch.float32,
     resolution: tuple[int, int] | None = None,
 ) -> VideoPolicy:
+    """`load_any_agent` where only a Video Policy will do; others are an `AgentFolderError`."""
+    model = load_any_agent(folder, device=device, dtype=dtype, resolution=resolution)
+    if isinstance(model, DiffusionPolicy):
+        raise AgentFolderError(_not_video(folder, model.config))
+    return model
+
+
+def load_any_agent(
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    resolution: tuple[int, int] | None = None,
+) -> AnyPolicy:
     """Reads an agent folder in full or not at all, tensor by tensor: nothing is held twice.
 
     Args:
@@ -115,10 +142,14 @@ def load_agent(
     from_lerobot = is_lerobot_policy(folder)
     if not from_lerobot:
         check_manifest(folder)
-    config = read_config(folder)
+    config = read_any_config(folder)
     config = config if resolution is None else config.replace(resolution=resolution)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    model = blank_policy(config, tokenizer=tokenizer)
+    model: AnyPolicy
+    if isinstance(config, DiffusionPolicyConfig):
+        model = blank_diffusion_policy(config, tokenizer=tokenizer)
+    else:
+        model = blank_policy(config, tokenizer=tokenizer)
     for part, file in weight_files(config).items():
         kind = torch.float32 if part.endswith("vae") else dtype
         path, prefix = folder / file, ""
@@ -130,12 +161,25 @@ def load_agent(
 
 
 def read_config(folder: Path) -> VideoPolicyConfig:
+    """The configuration of a Video Policy's folder; others are an `AgentFolderError`."""
+    config = read_any_config(folder)
+    if isinstance(config, DiffusionPolicyConfig):
+        raise AgentFolderError(_not_video(folder, config))
+    return config
+
+
+def _not_video(folder: Path, config: DiffusionPolicyConfig) -> str:
+    return f"{folder} is a Diffusion Policy ({config.policy}), expected a Video Policy"
+
+
+def read_any_config(folder: Path) -> AnyConfig:
     """The configuration of an agent folder."""
     path = Path(folder) / "config.json"
     try:
         values = json.loads(path.read_text())
         ours = values["model"] if values.get("type") == LEROBOT_TYPE else values
-        return VideoPolicyConfig.from_dict(ours)
+        kind = DiffusionPolicyConfig if "policy" in ours else VideoPolicyConfig
+        return kind.from_dict(ours)
     except (OSError, json.JSONDecodeError) as error:
         raise AgentFolderError(f"{path} cannot be read: {error}") from error
     except ConfigError as error:

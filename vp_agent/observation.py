@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vp_agent.config import VideoPolicyConfig
+from vp_agent.agent_config import AgentConfig
 from vp_agent.errors import ObservationError, closest
 
 
@@ -29,9 +29,7 @@ class Observation:
         )
 
 
-def read_observation(
-    obs: Mapping[str, Any] | Observation, config: VideoPolicyConfig
-) -> Observation:
+def read_observation(obs: Mapping[str, Any] | Observation, config: AgentConfig) -> Observation:
     """Checks `{"pixels": {view: uint8 (H, W, 3)}, "agent_pos": float (n,), "task": str}`.
 
     A leading axis on the images (and a sequence of tasks) makes it a batch. What was read before

@@ -1,6 +1,6 @@
 """Named configurations: `preset("tiny-lift")`."""
 
-from typing import Any
+from typing import Any, Literal
 
 from vp_agent.adapter_config import AdapterConfig, LayerConfig, TapConfig
 from vp_agent.config import (
@@ -10,6 +10,7 @@ from vp_agent.config import (
     TierConfig,
     VideoPolicyConfig,
 )
+from vp_agent.diffusion_policy_config import DiffusionPolicyConfig, baseline
 from vp_agent.errors import UnknownNameError, closest
 
 
@@ -179,3 +180,8 @@ def preset(name: str) -> VideoPolicyConfig:
             f"no preset {name!r}{closest(name, PRESETS)}; presets: {', '.join(PRESETS)}"
         )
     return PRESETS[name]()
+
+
+def baseline_preset(policy: Literal["dp-resnet", "dp-clip"], name: str) -> DiffusionPolicyConfig:
+    """The Diffusion Policy to hold against the Video Policy called `name`."""
+    return baseline(policy, preset(name), small=name.startswith("tiny-"))

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from vp_agent.agent_config import structure
 from vp_agent.card import model_card
 from vp_agent.checkpoints.extract import HEADS, Extracted
 from vp_agent.checkpoints.settings import ConvertSettings
-from vp_agent.config import ActionStats, VideoPolicyConfig, structure
+from vp_agent.config import ActionStats, VideoPolicyConfig
 from vp_agent.errors import (
     AgentFolderError,
     ConfigError,

@@ -5,11 +5,9 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.utils import logging
+from transformers import CLIPTokenizer
 
+from vp_agent.checkpoints.pretrained import TEXT_FILES, get_folder, pretrained_text_tower
 from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import AgentFolderError
 from vp_agent.folder import load_strictly
@@ -22,8 +20,6 @@ LICENCES = (
 WEIGHTS = "diffusion_pytorch_model"
 SVD_FILES = ["model_index.json", "LICENSE*", *(f"{x}/config.json" for x in ("unet", "vae"))]
 SVD_FILES += [f"{x}/{WEIGHTS}.safetensors" for x in ("unet", "vae")]
-TEXT_FILES = ["config.json", "model.safetensors", "tokenizer*.json", "special_tokens_map.json"]
-TEXT_FILES += ["vocab.json", "merges.txt"]
 # Ours to choose: number and size of the frames, and how diffusers' own pipeline runs the parts.
 FREE = {"num_frames", "sample_size", "force_upcast"}
 
@@ -41,7 +37,7 @@ def start_from_svd(config: VideoPolicyConfig, *, svd: str, text: str, seed: int)
         AgentFolderError: weights are missing, cannot be downloaded, or are of another shape.
     """
     print(f"starting from {svd} and {text}; {LICENCES}")
-    svd_folder, text_folder = _get(svd, SVD_FILES), _get(text, TEXT_FILES)
+    svd_folder, text_folder = get_folder(svd, SVD_FILES), get_folder(text, TEXT_FILES)
     try:
         tokenizer = CLIPTokenizer.from_pretrained(text_folder)
         model = blank_policy(
@@ -49,25 +45,11 @@ def start_from_svd(config: VideoPolicyConfig, *, svd: str, text: str, seed: int)
         )
         _load(model.unet, UNetSpatioTemporalConditionModel, svd_folder / "unet")
         _load(model.vae, AutoencoderKLTemporalDecoder, svd_folder / "vae")
-        model.text_encoder = _text_tower(model, text_folder)
+        model.text_encoder = pretrained_text_tower(model.text_encoder.config, text_folder)
     except (OSError, RuntimeError) as error:  # what both libraries raise on missing or odd files
         raise AgentFolderError(f"{svd} or {text} cannot be loaded: {error}") from error
     init_heads(model, seed=seed)
     return model
-
-
-def _get(name: str, files: list[str]) -> Path:
-    """The folder of this name, or a copy of the Hub repository's `files`."""
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        return Path(snapshot_download(name, allow_patterns=files))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise AgentFolderError(
-            f"{name!r} is no folder here and cannot be downloaded ({type(error).__name__}); accept "
-            "its licence on the Hub if it asks for that, or run, where there is a network: "
-            f"hf download {name} --local-dir DIR; then give DIR instead of the name"
-        ) from error
 
 
 def _load(blank: Any, kind: Any, folder: Path) -> None:
@@ -97,24 +79,3 @@ def _settings(part: Any) -> dict[str, Any]:
         for key, value in part.config.items()
         if key not in FREE and not key.startswith("_")
     }
-
-
-def _text_tower(model: VideoPolicy, folder: Path) -> CLIPTextModelWithProjection:
-    """CLIP's text tower; what else is in the folder's model (its image tower) is left out."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it would list every tensor of the image tower
-    try:
-        loaded: Any = CLIPTextModelWithProjection.from_pretrained(
-            folder,
-            config=model.text_encoder.config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    finally:
-        logging.set_verbosity(verbosity)
-    tower, found = loaded
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise AgentFolderError(f"{folder} has no text tower: {', '.join(missing[:4])} missing")
-    return tower.requires_grad_(False)

@@ -120,7 +120,7 @@ def load_agent(
         env_kwargs=agent.env_kwargs,
         image_transform=config.image_transform,
         action_dim=config.action_dim,
-        frame_stride=config.frame_stride,
+        frame_stride=config.frame_stride if config.policy == "video" else None,
         control_hz=config.control_hz,
         facts={"execute": config.execute, "horizon": config.horizon},
     )

@@ -1,25 +1,36 @@
-"""The 1-D U-Net that denoises the action chunk (after Diffusion Policy; paper section 3.3)."""
+"""The 1-D U-Net that denoises the action chunk (after Diffusion Policy; paper section 3.3).
+
+With Mish for SiLU it is Diffusion Policy's own, which the baselines use.
+"""
 
 # B batch, K action steps, A action dim, L length at a level, G condition width
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from vp_agent.config import ActionHeadConfig
 
+Activation = Callable[[], nn.Module]
+
 
 class ConvBlock(nn.Sequential):
-    """Convolution, group norm, SiLU."""
+    """Convolution, group norm, activation."""
 
-    def __init__(self, channels_in: int, channels_out: int, config: ActionHeadConfig) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        config: ActionHeadConfig,
+        activation: Activation,
+    ) -> None:
         super().__init__(
             nn.Conv1d(channels_in, channels_out, config.kernel, padding=config.kernel // 2),
             nn.GroupNorm(config.groups, channels_out),
-            nn.SiLU(),
+            activation(),
         )
 
 
@@ -27,36 +38,48 @@ class ResidualBlock(nn.Module):
     """Two convolutions; the condition scales and shifts between them (FiLM, without 1 +)."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, condition: int, config: ActionHeadConfig
+        self,
+        channels_in: int,
+        channels_out: int,
+        condition: int,
+        config: ActionHeadConfig,
+        activation: Activation,
     ) -> None:
         super().__init__()
-        self.block1 = ConvBlock(channels_in, channels_out, config)
-        self.block2 = ConvBlock(channels_out, channels_out, config)
+        self.block1 = ConvBlock(channels_in, channels_out, config, activation)
+        self.block2 = ConvBlock(channels_out, channels_out, config, activation)
+        self.activation = activation()
         self.film = nn.Linear(condition, 2 * channels_out)
         self.shortcut: nn.Module = nn.Identity()
         if channels_in != channels_out:
             self.shortcut = nn.Conv1d(channels_in, channels_out, 1)
 
     def forward(self, x_BCL: Tensor, condition_BG: Tensor) -> Tensor:
-        scale, shift = self.film(F.silu(condition_BG))[:, :, None].chunk(2, dim=1)
+        scale, shift = self.film(self.activation(condition_BG))[:, :, None].chunk(2, dim=1)
         h = scale * self.block1(x_BCL) + shift
         return self.block2(h) + self.shortcut(x_BCL)
 
 
 class ActionUNet(nn.Module):
-    """Noisy actions, time embedding and adapter vector to the network's v-prediction."""
+    """Noisy actions, time embedding and context vector to the network's prediction."""
 
     def __init__(
-        self, config: ActionHeadConfig, *, action_dim: int, condition_width: int, time_width: int
+        self,
+        config: ActionHeadConfig,
+        *,
+        action_dim: int,
+        condition_width: int,
+        time_width: int,
+        activation: Activation = nn.SiLU,
     ) -> None:
         super().__init__()
-        self.step = nn.Sequential(nn.SiLU(), nn.Linear(time_width, config.step_width))
+        self.step = nn.Sequential(activation(), nn.Linear(time_width, config.step_width))
         condition = config.step_width + condition_width
         widths = (action_dim, *config.widths)
         pairs = list(pairwise(widths))
 
         def block(channels_in: int, channels_out: int) -> ResidualBlock:
-            return ResidualBlock(channels_in, channels_out, condition, config)
+            return ResidualBlock(channels_in, channels_out, condition, config, activation)
 
         self.down = nn.ModuleList(
             nn.ModuleList(
@@ -74,7 +97,7 @@ class ActionUNet(nn.Module):
             for a, b in reversed(pairs[1:])
         )
         self.out = nn.Sequential(
-            ConvBlock(widths[1], widths[1], config), nn.Conv1d(widths[1], action_dim, 1)
+            ConvBlock(widths[1], widths[1], config, activation), nn.Conv1d(widths[1], action_dim, 1)
         )
 
     def forward(self, actions_BKA: Tensor, time_BE: Tensor, features_BG: Tensor) -> Tensor:

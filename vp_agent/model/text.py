@@ -3,13 +3,14 @@
 # B batch, L tokens, D projection width
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 CONTEXT = 77  # tokens, as in CLIP
 CLIP_MERGES = 48_894  # of the file's 262,144: with 512 bytes and two marks 49,408 words
@@ -46,6 +47,17 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Writes the tokenizer's files, the same whether or not it has been used."""
     tokenize(tokenizer, [""])  # the file holds the settings of the last call
     tokenizer.save_pretrained(folder)
+
+
+def text_tower(
+    arguments: Mapping[str, Any], tokenizer: CLIPTokenizer
+) -> CLIPTextModelWithProjection:
+    """CLIP's text encoder, frozen; `arguments` of transformers' CLIPTextConfig."""
+    vocabulary = tokenizer.get_vocab()
+    config = CLIPTextConfig(
+        **arguments, pad_token_id=0, bos_token_id=vocabulary[START], eos_token_id=vocabulary[END]
+    )
+    return CLIPTextModelWithProjection(config).requires_grad_(False)
 
 
 @torch.no_grad()

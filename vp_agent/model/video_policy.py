@@ -16,7 +16,7 @@ from accelerate import init_empty_weights
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from einops import rearrange, repeat
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from vp_agent.config import VideoPolicyConfig
 from vp_agent.model import canvas
@@ -24,7 +24,7 @@ from vp_agent.model.action_unet import ActionUNet
 from vp_agent.model.adapter import Adapter, output_width
 from vp_agent.model.shortcuts import shorten
 from vp_agent.model.taps import collect_taps
-from vp_agent.model.text import END, START, byte_tokenizer, encode_text
+from vp_agent.model.text import byte_tokenizer, encode_text, text_tower
 from vp_agent.randomness import mix
 
 GROUP_NORM_EPS = 1e-5  # the published U-Net's; diffusers mixes 1e-6 and 1e-5
@@ -49,15 +49,7 @@ class VideoPolicy(nn.Module):
             encoder.decoder = nn.Identity()  # type: ignore[assignment]
             self.condition_vae = encoder
         self.tokenizer = tokenizer or byte_tokenizer()
-        vocabulary = self.tokenizer.get_vocab()
-        self.text_encoder = CLIPTextModelWithProjection(
-            CLIPTextConfig(
-                **config.text_encoder,
-                pad_token_id=0,
-                bos_token_id=vocabulary[START],
-                eos_token_id=vocabulary[END],
-            )
-        ).requires_grad_(False)
+        self.text_encoder = text_tower(config.text_encoder, self.tokenizer)
         time_width = self.unet.time_embedding.linear_2.out_features
         self.adapter = Adapter(config.adapter, views=len(config.views), time_width=time_width)
         self.action_head = ActionUNet(
