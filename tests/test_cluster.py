@@ -1,21 +1,25 @@
 """Evaluation in a Ray cluster: two nodes on this machine, one of which is lost."""
 
+import errno
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pilots import episode
 
-from vp_agent.errors import ConfigError
+from vp_agent.errors import AgentFolderError, ConfigError
+from vp_agent.evaluation.cluster import FarLane, PolicyActor, far_lanes
 from vp_agent.evaluation.journal import read_journal
+from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.runner import EvalSettings, evaluate
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray"),
-]
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
 CLOCKS = ("seconds_per_plan", "plan_s", "wall_s", "started", "attempts")
 # In a process of its own: a cluster leaves threads and signal handlers behind.
 _LOSE_A_NODE = """
@@ -54,6 +58,7 @@ def lines(out: Path) -> list[dict]:
     return [{k: v for k, v in record.items() if k not in CLOCKS} for record in records]
 
 
+@pytest.mark.slow
 def test_an_evaluation_survives_a_lost_node_with_the_lines_of_one_machine(tmp_path: Path) -> None:
     alone = EvalSettings(
         agent="random", env="pilots:Wander-v0", out=tmp_path / "alone", episodes=40, record=1
@@ -69,6 +74,7 @@ def test_an_evaluation_survives_a_lost_node_with_the_lines_of_one_machine(tmp_pa
     assert (out / "videos" / "pilots_Wander-v0-00000.mp4").is_file()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_named_with_the_command_that_starts_one(
     tmp_path: Path,
 ) -> None:
@@ -78,3 +84,78 @@ def test_a_cluster_that_is_not_there_is_named_with_the_command_that_starts_one(
     with pytest.raises(ConfigError, match=r"no Ray cluster at '127.0.0.1:1'.*ray start --head"):
         evaluate(settings)
     assert not settings.out.exists()
+
+
+class RayTaskError(Exception):
+    """In place of Ray's: its text is a traceback, its cause what was raised."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("a long traceback")
+        self.cause = cause
+
+
+class Ray(SimpleNamespace):
+    """In place of `ray`: calls end at once, in this process."""
+
+    exceptions = SimpleNamespace(RayTaskError=RayTaskError)
+
+    def get(self, call: Callable[[], Any]) -> Any:
+        return call()
+
+
+def refuse() -> Any:
+    raise RayTaskError(ConfigError("the agent cannot act"))
+
+
+@pytest.mark.parametrize(
+    ("cpus", "words"), [(1, "add machines"), (3, "give --workers 2, or add machines")]
+)
+def test_a_cluster_that_is_too_small_is_refused(cpus: int, words: str) -> None:
+    ray = Ray(cluster_resources=lambda: {"CPU": float(cpus)})
+    with pytest.raises(ConfigError, match=f"has {cpus} CPUs, and 3 lanes and 1 .*{words}"):
+        far_lanes(ray, refuse, lanes=3, options={})
+
+
+def test_a_remote_error_of_ours_is_itself_without_a_traceback(tmp_path: Path) -> None:
+    actor = SimpleNamespace(fly=SimpleNamespace(remote=lambda *_: refuse))
+    with pytest.raises(ConfigError, match=r"^the agent cannot act$"):
+        FarLane(Ray(), actor, refuse).fly(episode(0))
+
+    def load() -> Any:
+        raise ConfigError("no such agent")
+
+    with pytest.raises(ConfigError, match="no such agent"):
+        PolicyActor(load).describe()
+
+
+def test_a_full_disk_costs_the_film_of_a_far_flight_and_not_the_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = {"success": True, "video": "videos/a.mp4", "video_sha256": "abc"}
+    files = {"traces/a.json": b"{}", "videos/a.mp4": b"film"}
+    actor = SimpleNamespace(fly=SimpleNamespace(remote=lambda *_: lambda: (line, files)))
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if content == b"film":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    recording = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
+    flown = FarLane(Ray(), actor, refuse).fly(episode(0), recording=recording)
+    assert flown == {
+        **{"success": True, "video_sha256": None},
+        "video": "missing: No space left on device",
+    }
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_an_agent_that_the_cluster_cannot_load_is_one_line(tmp_path: Path) -> None:
+    settings = EvalSettings(
+        agent=str(tmp_path), env="pilots:Wander-v0", out=tmp_path / "out", ray="local"
+    )
+    with pytest.raises(AgentFolderError) as refused:
+        evaluate(settings)
+    assert "\n" not in str(refused.value)

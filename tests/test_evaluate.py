@@ -16,7 +16,13 @@ import torch
 from vp_agent.cli import main
 from vp_agent.config import ActionStats
 from vp_agent.demo import DemoSettings, demo
-from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError, SimulatorError
+from vp_agent.errors import (
+    AgentFolderError,
+    ConfigError,
+    OutputExistsError,
+    SimulatorError,
+    WorkerRefused,
+)
 from vp_agent.evaluation.journal import JournalError, read_journal
 from vp_agent.evaluation.reading import read_evaluation
 from vp_agent.evaluation.runner import EvalSettings, Incomplete, evaluate
@@ -149,10 +155,14 @@ def test_an_agent_may_be_named_in_another_way_and_old_lines_go_on(
 
 
 def test_a_refused_start_leaves_the_folder_to_the_corrected_command(
-    settings: EvalSettings,
+    settings: EvalSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="rot180"):
         evaluate(replace(settings, env="pilots:MirroredReach-v0"))
+    (tmp_path / "places.toml").write_text('[robosuite]\npython = "/nowhere/python"\n')
+    monkeypatch.setenv("VP_AGENT_CONFIG", str(tmp_path / "places.toml"))
+    with pytest.raises(WorkerRefused, match=r"no program(.|\n)*vp-agent doctor"):
+        evaluate(replace(settings, env="Robosuite-Lift-v0", workers=1))
     assert evaluate(settings)["scheduled"] == 3
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -25,6 +26,16 @@ def test_an_agent_that_looks_succeeds_and_its_line_says_how() -> None:
     assert line["instruction"] == "move the column to the left"
     assert line["video"] is None
     assert line["simulator"] == {"reach": "1"}
+
+
+def test_a_line_names_the_scene_that_the_environment_drew() -> None:
+    class Kitchen(Reach):
+        def reset(self, **arguments: Any) -> Any:
+            observation, info = super().reset(**arguments)
+            return observation, {**info, "scene": (6, 9)}
+
+    assert fly(Looker(), Kitchen(), episode(3))["scene"] == (6, 9)
+    assert fly(Looker(), Reach(), replace(episode(3), options={"scene": 1}))["scene"] == 1
 
 
 def test_an_episode_is_not_flown_in_another_simulator_than_its_suite_needs() -> None:

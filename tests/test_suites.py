@@ -7,8 +7,11 @@ import gymnasium as gym
 import pytest
 
 import vp_agent  # noqa: F401  (registers the ids)
+from vp_agent.envs.families import ROBOSUITE_HORIZONS
+from vp_agent.envs.libero_tasks import HORIZONS, PROTOCOLS
+from vp_agent.envs.robocasa_tasks import PAPER_HORIZON, TASKS
 from vp_agent.errors import ConfigError, UnknownNameError
-from vp_agent.evaluation.suites import SUITES, one_environment, suite
+from vp_agent.evaluation.suites import SUITES, Episode, one_environment, suite
 
 # A published suite never changes: what changes its episodes is a new suite or version.
 FROZEN = {
@@ -36,6 +39,39 @@ def digest(name: str) -> str:
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_is_frozen(name: str) -> None:
     assert digest(name) == FROZEN[name]
+
+
+# Steps until an episode ends, which `env_kwargs` only name; of one suite 24 and of one 5 numbers.
+STEPS = {
+    "robocasa24-paper": {992},
+    "robocasa24-registry": "b9de6824eef2378a",
+    "robocasa24-mimicgen": {992},
+    "libero10-uva": {500},
+    "libero10-50": {520},
+    "libero-spatial": {280},
+    "libero-object": {280},
+    "libero-goal": {300},
+    "libero90-50": {400},
+    "robosuite": "1c994b49706b6b9e",
+}
+
+
+def steps(episode: Episode) -> int:
+    family, task = episode.env.removesuffix("-v0").split("-", 1)
+    if family == "Robosuite":
+        return ROBOSUITE_HORIZONS[task]
+    if family == "RoboCasa":
+        names = {"paper": PAPER_HORIZON, "registry": TASKS[task].horizon}
+        return names[episode.env_kwargs["horizon"]]
+    rules = PROTOCOLS[episode.env_kwargs["protocol"]]
+    return rules.horizon or HORIZONS[task.rpartition("-")[0]]
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_horizons_of_a_suite_are_frozen(name: str) -> None:
+    found = {episode.task: steps(episode) for episode in suite(name).episodes(count=1)}
+    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    assert STEPS[name] in (set(found.values()), digest)
 
 
 @pytest.mark.parametrize("name", SUITES)

@@ -16,9 +16,9 @@ from typing import Any
 
 import gymnasium as gym
 
-from vp_agent.errors import ConfigError, need
+from vp_agent.errors import ConfigError, VPAgentError, need
 from vp_agent.evaluation.journal import Record
-from vp_agent.evaluation.lane import Lane
+from vp_agent.evaluation.lane import DISK_FULL, Lane
 from vp_agent.evaluation.policy import LoadedPolicy, PlanLike
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.suites import Episode
@@ -31,16 +31,26 @@ class PolicyActor:
     """The network, on a machine with a GPU if there is one."""
 
     def __init__(self, load: Callable[[], LoadedPolicy]) -> None:
-        self._loaded = load()
-        self._lane = self._loaded.lane()
+        self._refusal: VPAgentError | None = None
+        try:
+            self._loaded = load()
+            self._lane = self._loaded.lane()
+        except VPAgentError as error:  # raised here it would be the death of an actor
+            self._refusal = error
 
     def describe(self) -> tuple[LoadedPolicy, int]:
         """The policy without what cannot be sent, and how many actions of a plan are executed."""
+        self._check()
         return replace(self._loaded, lane=_not_here), self._lane.execute
 
     def plan(self, obs: Mapping[str, Any], seed: int, video: bool) -> PlanLike:
         """Called by many lanes at once: the planner batches."""
+        self._check()
         return self._lane.plan(obs, seed=seed, video=video)
+
+    def _check(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class _FarPolicy:
 
     def plan(self, obs: Mapping[str, Any], *, seed: int, video: bool = False) -> PlanLike:
         """Asks the network."""
-        return self.ray.get(self.actor.plan.remote(obs, seed, video))
+        return _answer(self.ray, self.actor.plan.remote(obs, seed, video))
 
 
 @dataclass(frozen=True)
@@ -86,14 +96,19 @@ class FarLane:
 
     def fly(self, episode: Episode, *, recording: Recording | None = None) -> Record:
         """The episode's line of the journal; its files lie in the recording's folder then."""
-        line, files = self._ray.get(self._actor.fly.remote(episode, recording, self._make))
-        for name, content in files.items():
-            assert recording is not None
-            path = recording.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_bytes(content)
-            partial.replace(path)
+        line, files = _answer(self._ray, self._actor.fly.remote(episode, recording, self._make))
+        if recording is None:
+            return line
+        try:
+            for name, content in files.items():
+                _write(recording.folder / name, content)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            # The episode counts for more than its film.
+            for name in files:
+                (recording.folder / name).unlink(missing_ok=True)
+            return {**line, "video": f"missing: {error.strerror}", "video_sha256": None}
         return line
 
     def kill(self) -> None:
@@ -103,6 +118,26 @@ class FarLane:
     def close(self) -> None:
         """Frees the place for another lane."""
         self._ray.kill(self._actor)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.partial")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _answer(ray: Any, call: Any) -> Any:
+    """What a remote call returns; an error of this package as itself, without Ray's traceback."""
+    try:
+        return ray.get(call)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, VPAgentError):
+            raise error.cause from None
+        raise
 
 
 @contextmanager
@@ -140,24 +175,35 @@ def far_lanes(
     lanes: int,
     options: Mapping[str, Any],
 ) -> tuple[LoadedPolicy, list[FarLane]]:
-    """A network on every GPU of the cluster (or one on a CPU), and lanes shared among them."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    place = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+    """A network on every GPU of the cluster (or one on a CPU), and lanes shared among them.
+
+    Raises:
+        ConfigError: the cluster is too small.
+        VPAgentError: the policy cannot be loaded.
+    """
+    resources = ray.cluster_resources()
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    count = min(max(gpus, 1), lanes)
+    if cpus < count + lanes:  # Ray would wait for more machines, without a word
+        fewer = f"give --workers {cpus - count}, or " if cpus > count else ""
+        raise ConfigError(
+            f"the Ray cluster has {cpus} CPUs, and {lanes} lanes and {count} networks need one "
+            f"each: {fewer}add machines (ray start --address), or fly here, without --ray"
+        )
     networks = [
         ray.remote(PolicyActor)
-        .options(**place, **_RESTARTS, max_concurrency=lanes + 1)
+        .options(num_cpus=1, num_gpus=min(gpus, 1), **_RESTARTS, max_concurrency=lanes + 1)
         .remote(load)
-        for _ in range(max(gpus, 1))
+        for _ in range(count)
     ]
-    policy, execute = ray.get(networks[0].describe.remote())
+    described = [_answer(ray, network.describe.remote()) for network in networks]
     actor = ray.remote(LaneActor).options(num_cpus=1, **_RESTARTS)
-    return policy, [
-        FarLane(
-            ray,
-            actor.remote(),
-            partial(_make_lane, policy, networks[lane % len(networks)], execute, dict(options)),
-        )
-        for lane in range(lanes)
+    makers = [
+        partial(_make_lane, policy, network, execute, dict(options))
+        for (policy, execute), network in zip(described, networks, strict=True)
+    ]
+    return described[0][0], [
+        FarLane(ray, actor.remote(), makers[lane % len(makers)]) for lane in range(lanes)
     ]
 
 

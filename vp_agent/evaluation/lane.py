@@ -15,7 +15,7 @@ from vp_agent.evaluation.policy import LoadedPolicy
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.suites import Episode
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 class Lane:
@@ -70,7 +70,7 @@ class Lane:
                 self.close()  # it may be in any state
                 reason, attempt = str(error), attempt + 1
             except OSError as error:
-                if recording is None or error.errno not in _DISK:
+                if recording is None or error.errno not in DISK_FULL:
                     raise
                 # The episode counts for more than its film: once more without.
                 recording, missing = None, f"missing: {error.strerror}"

@@ -109,6 +109,7 @@ def load_agent(
         name, device=device, tier=tier, steps=steps, guidance=guidance
     )
     planner, config = Planner(agent, batch=batch, threads=threads), agent.config
+    where = agent.model.device
     return LoadedPolicy(
         identity={
             "agent": agent.fingerprint,
@@ -122,5 +123,7 @@ def load_agent(
         action_dim=config.action_dim,
         frame_stride=config.frame_stride if config.policy == "video" else None,
         control_hz=config.control_hz,
+        device=where.type,
+        gpu=torch.cuda.get_device_name(where) if where.type == "cuda" else "none",
         facts={"execute": config.execute, "horizon": config.horizon},
     )
