@@ -32,6 +32,7 @@ PUBLISHED = {
     "sample_latents": True,
     "action_padding": "zero",
     "mask_padding": False,
+    "jitter": True,
     "cache": False,  # new pixel noise on the condition images of every sample
     "save_every": 10_000,
     "eval_every": 10_000,
@@ -57,7 +58,9 @@ BASELINE = {
 
 
 def _row(source: str, *, needs: tuple[str, ...] = (), **changes: Any) -> Recipe:
-    return Recipe(source=source, values=PUBLISHED | changes, needs=needs)
+    trains_unet = changes["stage"] in ("video", "joint")
+    published = PUBLISHED | ({"gradient_checkpointing": True} if trains_unet else {})
+    return Recipe(source=source, values=published | changes, needs=needs)
 
 
 def _from_svd(source: str, stage: str, preset: str, **changes: Any) -> Recipe:
@@ -146,7 +149,6 @@ RECIPES = {
             "accumulation": 8,
             "action_draws": 4,
             "mixed_precision": "bf16",
-            "cache": False,
         },
         needs=("init",),
     ),
@@ -160,7 +162,7 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
         UnknownNameError: there is no such recipe.
         ConfigError: the recipe needs a flag that is not there.
     """
-    words = [word for argument in arguments for word in argument.split("=", 1)]
+    words = [word for argument in arguments for word in _split(argument)]
     if "--recipe" not in words:
         return list(arguments)
     name = next(iter(words[words.index("--recipe") + 1 :]), "")
@@ -173,9 +175,17 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
     if missing:
         raise ConfigError(f"--recipe {name} ({recipe.source}) also needs {', '.join(missing)}")
     # Yours win: a flag that you give is left out of the recipe's, whatever its sign.
-    given = {word.removeprefix("--no-").removeprefix("--") for word in words}
+    given = {word[2:].removeprefix("no-") for word in words if word.startswith("--")}
     ours = {key: value for key, value in recipe.values.items() if _flag(key)[2:] not in given}
     return [*arguments, *(word for key, value in ours.items() for word in _words(key, value))]
+
+
+def _split(argument: str) -> list[str]:
+    """`--some_flag=value` as tyro reads it: `--some-flag` and the value."""
+    if not argument.startswith("--"):
+        return [argument]
+    flag, *value = argument.split("=", 1)
+    return [flag.replace("_", "-"), *value]
 
 
 def _flag(key: str) -> str:
