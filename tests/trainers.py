@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ def start_trainers(
     *,
     processes: int = 1,
     before: Callable[[], object] | None = None,
+    launch: Mapping[str, str] = {},
 ) -> list[Any]:
     """Starts the processes of one training; each writes to `log` what it prints or raises.
 
@@ -28,13 +29,14 @@ def start_trainers(
         log: file of every process, ending in its rank.
         processes: how many, joined by gloo as by accelerate launch or torchrun.
         before: called in each process before it trains.
+        launch: environment variables that accelerate launch would set besides.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = []
     for rank in range(processes):
-        environ = {"CUDA_VISIBLE_DEVICES": ""}
+        environ = {"CUDA_VISIBLE_DEVICES": "", **launch}
         if processes > 1:
             environ |= {
                 "RANK": str(rank),

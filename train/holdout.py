@@ -29,10 +29,11 @@ LOSS_WINDOWS, SAMPLE_WINDOWS, SHOWN = 256, 32, 6
 
 @torch.no_grad()
 def evaluate_holdout(
-    model: AnyPolicy, batches: Batches, settings: TrainSettings, picture: Path
+    model: AnyPolicy, batches: Batches, settings: TrainSettings, picture: Path | None
 ) -> dict[str, float]:
     """Losses, action error and imagined-video PSNR on held-out episodes; writes a sheet and a film.
 
+    Without `picture` nothing is written.
     The same windows and noise at every call, so that the numbers of a run compare.
     """
     data = batches.data
@@ -101,7 +102,7 @@ def _imagination(
     model: VideoPolicy,
     batches: Batches,
     ids: np.ndarray,
-    picture: Path,
+    picture: Path | None,
     *,
     generator: torch.Generator,
 ) -> dict[str, float]:
@@ -129,19 +130,21 @@ def _imagination(
         metrics[f"psnr_copy_{view}"] = psnr(true[:, v, 0], true[:, v, -1])
     if config.action_stats is not None:
         metrics["action_mae"] = _action_mae(result.actions_BKA, batch, config)
-    contact_sheet(picture, true[:SHOWN], imagined[:SHOWN])
-    frame_hz = config.control_hz / max(config.frame_stride, 1)
-    clip(picture.with_suffix(".mp4"), true[:SHOWN], imagined[:SHOWN], fps=frame_hz)
+    if picture is not None:
+        contact_sheet(picture, true[:SHOWN], imagined[:SHOWN])
+        frame_hz = config.control_hz / max(config.frame_stride, 1)
+        clip(picture.with_suffix(".mp4"), true[:SHOWN], imagined[:SHOWN], fps=frame_hz)
     return metrics
 
 
 def _reconstruction(
-    model: VideoPolicy, batches: Batches, ids: np.ndarray, picture: Path
+    model: VideoPolicy, batches: Batches, ids: np.ndarray, picture: Path | None
 ) -> dict[str, float]:
     true = to_signed(batches.data.pixels(ids)).to(model.device)
     moments = model.encode_frames(true.flatten(0, 2)).unflatten(0, true.shape[:3])
     decoded = model.decode_video(canvas.compose(model.target_latents(moments)))
-    contact_sheet(picture, true[:SHOWN].cpu(), decoded[:SHOWN].cpu())
+    if picture is not None:
+        contact_sheet(picture, true[:SHOWN].cpu(), decoded[:SHOWN].cpu())
     views = model.config.views
     mean, _ = moments.chunk(2, dim=-3)
     metrics = {f"psnr_{view}": psnr(decoded[:, v], true[:, v]) for v, view in enumerate(views)}

@@ -24,7 +24,7 @@ def start_processes(settings: TrainSettings) -> Accelerator:
     """Joins the processes that `accelerate launch` or torchrun started; one without them.
 
     Raises:
-        ConfigError: the launch asks for more GPUs than this machine has, or for sharding.
+        ConfigError: the launch asks for more GPUs than this machine has.
         MissingExtraError: the tracker of --log-with is not installed.
     """
     check_launch(
@@ -55,12 +55,6 @@ def check_launch(environ: os._Environ[str] | dict[str, str], *, gpus: int, devic
     """Refuses a launch that this machine cannot serve."""
     here = int(environ.get("LOCAL_WORLD_SIZE", environ.get("WORLD_SIZE", "1")))
     on_cpu = device == "cpu" or environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
-    if environ.get("ACCELERATE_USE_FSDP") or environ.get("ACCELERATE_USE_DEEPSPEED"):
-        raise ConfigError(
-            "the accelerate config asks for sharding (FSDP or DeepSpeed), which this trainer does "
-            "not do; give accelerate launch --multi_gpu, and --lora-rank or "
-            "--gradient-checkpointing where memory is short"
-        )
     if device == "cuda" and not gpus:
         raise ConfigError("--device cuda: there is no GPU here; use --device cpu")
     if here > 1 and not on_cpu and here > gpus:

@@ -1,6 +1,7 @@
 """`vp-agent train`: one loop from settings to checkpoints; the stage decides what learns."""
 
 import math
+import os
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, patch_environment
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor
@@ -19,13 +20,20 @@ from vp_agent.errors import VPAgentError
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
 from vp_agent.train.batches import Batches
-from vp_agent.train.checkpoint import averaged, load_checkpoint, save_checkpoint, trainable
+from vp_agent.train.checkpoint import (
+    averaged,
+    checkpoint_tensors,
+    load_checkpoint,
+    save_checkpoint,
+    trainable,
+)
 from vp_agent.train.holdout import evaluate_holdout
 from vp_agent.train.launch import on_first, start_processes
 from vp_agent.train.meter import Meter
 from vp_agent.train.mixture import Mixture, learn_actions, open_mixture
 from vp_agent.train.run import Run, open_run
 from vp_agent.train.settings import TrainSettings
+from vp_agent.train.shards import asks_for_shards, shard, whole
 from vp_agent.train.stages import (
     StageModel,
     choose_trainable,
@@ -43,17 +51,21 @@ def train(settings: TrainSettings) -> Path:
     """Runs one stage; returns the last checkpoint's folder."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    accelerator = start_processes(settings)
-    # Everything that can be refused is refused before the run folder exists.
-    model: Any = start_model(settings)  # of either kind
-    data = open_mixture(settings, model.config)
-    if settings.learns_actions:
-        model.config = learn_actions(model.config, data, settings)
-    samples = samples_per_step(settings, accelerator)
-    done = f"{settings.stage}, {settings.steps} steps of {samples} on {data.name}"
-    model.config = model.config.replace(training=(*model.config.training, done))
-    with open_run(settings, accelerator) as run:
-        optimise(settings, accelerator, model, data, run)
+    sharded = asks_for_shards(os.environ, settings)
+    # Told of FSDP, accelerate would shard as well, and transformers leave weights unread.
+    with patch_environment(accelerate_use_fsdp="false"):
+        accelerator = start_processes(settings)
+        sharded = sharded and accelerator.num_processes > 1
+        # Everything that can be refused is refused before the run folder exists.
+        model: Any = start_model(settings)  # of either kind
+        data = open_mixture(settings, model.config)
+        if settings.learns_actions:
+            model.config = learn_actions(model.config, data, settings)
+        samples = samples_per_step(settings, accelerator)
+        done = f"{settings.stage}, {settings.steps} steps of {samples} on {data.name}"
+        model.config = model.config.replace(training=(*model.config.training, done))
+        with open_run(settings, accelerator) as run:
+            optimise(settings, accelerator, model, data, run, sharded=sharded)
     return run.checkpoint(settings.steps)
 
 
@@ -63,10 +75,14 @@ def optimise(
     model: VideoPolicy,
     data: Mixture,
     run: Run,
+    *,
+    sharded: bool,
 ) -> None:
     """The loop, from the run's last checkpoint, if it has one, to the last step."""
     model.to(accelerator.device)
     choose_trainable(model, settings)
+    if sharded:
+        shard(model, accelerator)
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings),
@@ -91,7 +107,11 @@ def optimise(
         last_epoch=first - 1,
     )
     batches = Batches(model, data, settings)  # all processes fill the latent cache together
-    stage_model, stepper = accelerator.prepare(StageModel(model, settings), optimizer)
+    # Shards are not DDP's copies: accelerate then adds mixed precision only.
+    stage_model = accelerator.prepare_model(
+        StageModel(model, settings), device_placement=False, evaluation_mode=sharded
+    )
+    stepper = accelerator.prepare_optimizer(optimizer)
     if settings.log_with is not None:
         accelerator.init_trackers("vp_agent", {k: str(v) for k, v in vars(settings).items()})
 
@@ -119,7 +139,7 @@ def optimise(
             meter.add(losses)
             total = total + losses.total.detach().cpu() / settings.accumulation
         clipped = accelerator.clip_grad_norm_(parameters.values(), settings.clip_norm)
-        norm = torch.as_tensor(clipped).item()
+        norm = whole(torch.as_tensor(clipped)).item()
         refuse_non_finite(accelerator, step, total, norm, drawn)
         stepper.step()
         schedule.step()
@@ -145,26 +165,29 @@ def optimise(
         if step % settings.eval_every == 0 or step == settings.steps:
             with averaged(parameters.values(), ema):
                 picture = run.folder / "samples" / f"step-{step:08d}.png"
-                metrics = on_first(accelerator, evaluate_holdout, model, batches, settings, picture)
+                if sharded:  # the model runs in all processes or in none
+                    sheet = picture if accelerator.is_main_process else None
+                    metrics = evaluate_holdout(model, batches, settings, sheet)
+                else:
+                    metrics = on_first(
+                        accelerator, evaluate_holdout, model, batches, settings, picture
+                    )
             on_first(accelerator, run.log, {"step": step, **metrics})
             accelerator.log(metrics, step=step)
             if "latent_std" in metrics:  # the diffusion wants latents of unit variance
                 set_latent_scale(model, 1 / metrics["latent_std"])
         if step % settings.save_every == 0 or step == settings.steps:
-            folder = run.checkpoint(step)
-            on_first(
-                accelerator,
-                save_checkpoint,
-                folder,
-                step,
-                model,
-                optimizer,
-                ema,
-                accelerator.scaler,
-            )
+            folder, tensors, first_process = run.checkpoint(step), {}, accelerator.is_main_process
+            if sharded or first_process:
+                tensors = checkpoint_tensors(model, optimizer, ema, keep=first_process)
+            on_first(accelerator, save_checkpoint, folder, step, model, tensors, accelerator.scaler)
+            del tensors  # at full size tens of gigabytes
             on_first(accelerator, run.keep, folder, settings)
     bar.close()
     accelerator.wait_for_everyone()
+    # DDP holds the process group; outliving it, it would wait for its threads and they for Python.
+    del stage_model
+    accelerator.free_memory()
     accelerator.end_training()
 
 
