@@ -18,6 +18,7 @@ from vp_agent.cli import main
 from vp_agent.errors import ConfigError, DatasetError, OutputExistsError, UnknownNameError
 from vp_agent.files import hash_tree
 from vp_agent.train.convert_hdf5 import ConvertDataSettings, convert_hdf5
+from vp_agent.train.partial import BusyError, open_partial
 
 # not importorskip: robosuite must not be imported before MUJOCO_GL is chosen
 pytestmark = pytest.mark.skipif(
@@ -243,6 +244,31 @@ def test_a_skip_list_that_does_not_fit_is_refused(tmp_path, skip, message):
     assert not list(tmp_path.glob("out*"))
 
 
+def test_a_demonstration_that_is_left_out_is_not_looked_at(tmp_path):
+    import h5py
+
+    source = write_hdf5(tmp_path / "a.hdf5", [drawn(6), drawn(6)])
+    with h5py.File(source, "r+") as file:
+        _with_nan(file)
+        file.create_group("data/demo_extra")
+    skip = tmp_path / "skip.json"
+    skip.write_text('{"Lift": ["demo_1", "demo_extra"]}')
+    summary = convert_hdf5(ConvertDataSettings(files=(source,), out=tmp_path / "out", skip=skip))
+    assert (summary.episodes, summary.skipped) == (1, 2)
+
+
+def test_a_second_resume_leaves_the_first_ones_work_alone(tmp_path):
+    source = write_hdf5(tmp_path / "a.hdf5", [drawn(6)])
+    settings = ConvertDataSettings(files=(source,), out=tmp_path / "out", resume=True)
+    with open_partial(settings.out, settings.identity(), resume=False) as partial:
+        (partial / ".shard-00000.tmp").mkdir()  # being written
+        with pytest.raises(BusyError, match=r"another process writes .*out\.partial"):
+            convert_hdf5(settings)
+        assert (partial / ".shard-00000.tmp").is_dir()
+    convert_hdf5(settings)
+    assert not partial.exists()
+
+
 def test_images_that_libero_stored_upside_down_are_turned(tmp_path):
     episode = drawn(6)
     libero = {
@@ -314,6 +340,39 @@ def _without_meta(file):
     del file["data"].attrs["env_args"]
 
 
+def _without_actions(file):
+    del file["data/demo_1/actions"]
+
+
+def _with_broken_meta(file):
+    file["data"].attrs["env_args"] = '{"env_name": "Li'
+
+
+def _with_a_group_of_another_kind(file):
+    file["data"].create_group("demo_extra")
+
+
+def _with_a_short_state(file):
+    key = "data/demo_1/obs/robot0_gripper_qpos"
+    state = file[key][:4]
+    del file[key]
+    file[key] = state
+
+
+def _with_nan_in_the_state(file):
+    file["data/demo_1/obs/robot0_gripper_qpos"][2, 1] = np.nan
+
+
+def _with_bit_rot(file):
+    images = file["data/demo_1/obs/robot0_agentview_left_image"]
+    chunk = images.id.get_chunk_info(0)
+    name = file.filename
+    file.flush()
+    with open(name, "r+b") as raw:
+        raw.seek(chunk.byte_offset + chunk.size // 2)
+        raw.write(b"\xa5" * 16)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -325,6 +384,12 @@ def _without_meta(file):
         (_of_another_size, r"demo_1 has image_shapes .* datasets of their own"),
         (_as_floats, r"demo_1: obs/robot0_eye_in_hand_image is float64"),
         (_without_meta, "not in robomimic's layout"),
+        (_without_actions, r"demo_1 has no 'actions'.*--skip"),
+        (_with_broken_meta, r"a\.hdf5 data: env_args is no JSON.*download"),
+        (_with_a_group_of_another_kind, r"data/demo_extra is no demonstration.*--skip"),
+        (_with_a_short_state, r"obs/robot0_gripper_qpos has shape \(4, 2\).*\(6, \.\.\.\)"),
+        (_with_nan_in_the_state, r"obs/robot0_gripper_qpos of step 2 is not finite.*--skip"),
+        (_with_bit_rot, r"demo_1 is damaged .*download the file again"),
     ],
 )
 def test_a_damaged_file_is_refused_before_anything_is_written(tmp_path, damage, message):

@@ -128,11 +128,18 @@ class CollectSummary:
 
 def collect(settings: CollectSettings) -> CollectSummary:
     """Simulates until enough episodes succeeded, then writes the dataset."""
-    from vp_agent.train import demonstrations
-
     start = time.monotonic()
     expert_for(settings.task)  # an unknown task is refused before anything is written
-    partial = open_partial(settings.out, settings.identity(), resume=settings.resume)
+    with open_partial(settings.out, settings.identity(), resume=settings.resume) as partial:
+        tried, wins, frames = _write(settings, partial)
+    seconds = time.monotonic() - start
+    return CollectSummary(settings.out, wins, frames, tried, wins / tried, seconds)
+
+
+def _write(settings: CollectSettings, partial: Path) -> tuple[int, int, int]:
+    """Simulates and encodes in `partial`; episodes tried, episodes and frames written."""
+    from vp_agent.train import demonstrations
+
     try:
         outcomes = _simulate(settings, partial)
     except BaseException:
@@ -141,7 +148,6 @@ def collect(settings: CollectSettings) -> CollectSummary:
         raise
     wins = [seed for seed in sorted(outcomes) if outcomes[seed]][: settings.episodes]
     tried = wins[-1] - settings.seed + 1
-    rate = len(wins) / tried
     files = [episode_file(partial, seed) for seed in wins]
     bar = tqdm(files, desc="encode", unit="episode", mininterval=1.0)
     frames = demonstrations.write_dataset(
@@ -156,14 +162,13 @@ def collect(settings: CollectSettings) -> CollectSummary:
             "disturb": settings.disturb,
             "hold_steps": settings.hold_steps,
             "tried": tried,
-            "success_rate": rate,
+            "success_rate": len(wins) / tried,
             "versions": settings.identity()["versions"],
         },
     )
     os.rename(partial / "dataset", settings.out)
     shutil.rmtree(partial)
-    seconds = time.monotonic() - start
-    return CollectSummary(settings.out, len(wins), frames, tried, rate, seconds)
+    return tried, len(wins), frames
 
 
 def episode_file(partial: Path, seed: int) -> Path:

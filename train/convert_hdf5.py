@@ -19,8 +19,16 @@ from tqdm import tqdm
 from vp_agent.errors import ConfigError, DatasetError, UnknownNameError, closest, need, require
 from vp_agent.files import atomic_dir, write_json
 from vp_agent.train.demonstrations import META, write_dataset
-from vp_agent.train.hdf5 import ARM_WIDTH, VIEWS, Demo, episode_of, number_names, read_demos
-from vp_agent.train.partial import open_partial
+from vp_agent.train.hdf5 import (
+    ARM_WIDTH,
+    VIEWS,
+    Demo,
+    episode_of,
+    list_demos,
+    number_names,
+    read_demos,
+)
+from vp_agent.train.partial import LOCK, open_partial
 
 SHARD_EPISODES = 10
 
@@ -99,11 +107,22 @@ class ConvertDataSummary:
 def convert_hdf5(settings: ConvertDataSettings) -> ConvertDataSummary:
     """Checks all files, then writes shards and joins them."""
     demos, skipped = _wanted_demos(settings)
-    partial = open_partial(settings.out, settings.identity(), resume=settings.resume)
+    with open_partial(settings.out, settings.identity(), resume=settings.resume) as partial:
+        _write(settings, demos, partial, skipped=skipped)
+    counts = {demo.task: sum(d.task == demo.task for d in demos) for demo in demos}
+    moving = [demo.place for demo in demos if demo.base_steps and settings.action == "arm"]
+    frames = sum(demo.steps for demo in demos)
+    return ConvertDataSummary(settings.out, len(demos), frames, skipped, counts, tuple(moving))
+
+
+def _write(
+    settings: ConvertDataSettings, demos: Sequence[Demo], partial: Path, *, skipped: int
+) -> None:
+    """Shard by shard into `partial`, which becomes the dataset."""
     width = ARM_WIDTH if settings.action == "arm" else demos[0].action_width
     shards = [demos[i : i + SHARD_EPISODES] for i in range(0, len(demos), SHARD_EPISODES)]
     folders = [partial / f"shard-{number:05d}" for number in range(len(shards))]
-    for unfinished in partial.glob(".*"):  # of the write that a kill broke off
+    for unfinished in set(partial.glob(".*")) - {partial / LOCK}:  # of a write that was killed
         shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
     bar = tqdm(total=len(demos), desc="convert", unit="episode", mininterval=1.0)
     with bar:
@@ -123,10 +142,6 @@ def convert_hdf5(settings: ConvertDataSettings) -> ConvertDataSummary:
     _join(folders, partial / "dataset", settings=settings, skipped=skipped)
     os.rename(partial / "dataset", settings.out)
     shutil.rmtree(partial)
-    counts = {demo.task: sum(d.task == demo.task for d in demos) for demo in demos}
-    moving = [demo.place for demo in demos if demo.base_steps and settings.action == "arm"]
-    frames = sum(demo.steps for demo in demos)
-    return ConvertDataSummary(settings.out, len(demos), frames, skipped, counts, tuple(moving))
 
 
 def _counted(shard: Sequence[Demo], bar: Any, *, views: Mapping[str, str], action_width: int):
@@ -138,18 +153,11 @@ def _counted(shard: Sequence[Demo], bar: Any, *, views: Mapping[str, str], actio
 def _wanted_demos(settings: ConvertDataSettings) -> tuple[list[Demo], int]:
     """The demonstrations to write, of one layout, and how many are left out."""
     turned = {"as the file says": None, "upright": False, "upside down": True}[settings.images]
-    found: list[Demo] = []
-    for file in settings.files:
-        found += read_demos(
-            file,
-            views=settings.images_of_view,
-            instruction=settings.instruction,
-            upside_down=turned,
-        )
     skip = _skip_list(settings.skip)
+    listed = {file: list_demos(file) for file in settings.files}
     by_task: dict[str, set[str]] = {}
-    for demo in found:
-        by_task.setdefault(demo.task, set()).add(demo.name)
+    for task, names in listed.values():
+        by_task.setdefault(task, set()).update(names)
     for task, names in skip.items():
         if task not in by_task:
             raise UnknownNameError(
@@ -159,7 +167,17 @@ def _wanted_demos(settings: ConvertDataSettings) -> tuple[list[Demo], int]:
         for name in names:
             if name not in by_task[task]:
                 raise UnknownNameError(f"{settings.skip}: {task} has no {name!r}")
-    demos = [demo for demo in found if demo.name not in skip.get(demo.task, ())]
+    demos, skipped = [], 0
+    for file, (task, names) in listed.items():
+        left_out = skip.get(task, ())
+        skipped += len(set(left_out) & set(names))
+        demos += read_demos(
+            file,
+            views=settings.images_of_view,
+            skip=left_out,
+            instruction=settings.instruction,
+            upside_down=turned,
+        )
     if not demos:
         raise DatasetError(f"no demonstrations are left of {', '.join(map(str, settings.files))}")
     first = demos[0].layout()
@@ -170,7 +188,7 @@ def _wanted_demos(settings: ConvertDataSettings) -> tuple[list[Demo], int]:
                     f"{demo.place} has {name} {value}, {demos[0].place} has {first[name]}; "
                     "convert them into datasets of their own"
                 )
-    return demos, len(found) - len(demos)
+    return demos, skipped
 
 
 def _skip_list(path: Path | None) -> dict[str, list[str]]:

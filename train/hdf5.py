@@ -5,13 +5,15 @@ attribute `env_args`; RoboCasa adds `ep_meta` with the instruction to every demo
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from vp_agent.envs.robocasa_env import CAMERAS, STATE
 from vp_agent.envs.robocasa_tasks import instruction_0_2
@@ -24,6 +26,7 @@ ARM_WIDTH = len(ACTION_NAMES)
 BASE_NAMES = ("base_x", "base_y", "base_yaw", "torso", "base_mode")
 _BASE_MODE = ARM_WIDTH + len(BASE_NAMES) - 1
 _BLOCK = 32  # frames read at a time: robomimic's chunks hold several
+_LEAVE_OUT = "leave it out: --skip FILE.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,26 +76,54 @@ def _opened(file: Path) -> Iterator[Any]:
         yield opened
 
 
+def list_demos(file: Path) -> tuple[str, list[str]]:
+    """The simulator's name of a file's task, and the names of all that lies beside its demos."""
+    with _opened(file) as opened:
+        data = _data_of(opened, file)
+        return _told(data, "env_args", place=f"{file} data")["env_name"], list(data)
+
+
+def _data_of(opened: Any, file: Path) -> Any:
+    if "data" not in opened or "env_args" not in opened["data"].attrs:
+        raise DatasetError(
+            f"{file} is not in robomimic's layout: no group 'data' with 'env_args'; "
+            "for a raw robosuite demo.hdf5 run robomimic's convert_robosuite.py first"
+        )
+    return opened["data"]
+
+
+def _told(group: Any, name: str, *, place: str) -> dict[str, Any]:
+    """What an attribute says in JSON; nothing where there is none."""
+    try:
+        told = json.loads(group.attrs.get(name, "{}"))
+    except ValueError as error:
+        raise DatasetError(
+            f"{place}: {name} is no JSON ({error}); download the file again"
+        ) from error
+    if not isinstance(told, dict) or (name == "env_args" and "env_name" not in told):
+        raise DatasetError(
+            f"{place}: {name} says nothing of use ({str(told)[:60]}); download the file again"
+        )
+    return told
+
+
 def read_demos(
     file: Path,
     *,
     views: Mapping[str, str],
+    skip: Collection[str] = (),
     instruction: str | None = None,
     upside_down: bool | None = None,
 ) -> list[Demo]:
-    """The demonstrations of a file in the order of their numbers, each checked but for its pixels.
+    """The demonstrations of a file in the order of their numbers, each checked to its last pixel.
 
-    `views` maps each view to the name of its images in `obs`; `instruction` is for files that hold
-    none; `upside_down` tells that images are stored bottom row first (None believes the file).
+    `views` maps each view to the name of its images in `obs`; those named in `skip` are not looked
+    at; `instruction` is for files that hold none; `upside_down` tells that images are stored bottom
+    row first (None believes the file).
     """
     with _opened(file) as opened:
-        if "data" not in opened or "env_args" not in opened["data"].attrs:
-            raise DatasetError(
-                f"{file} is not in robomimic's layout: no group 'data' with 'env_args'; "
-                "for a raw robosuite demo.hdf5 run robomimic's convert_robosuite.py first"
-            )
-        data = opened["data"]
-        env = json.loads(data.attrs["env_args"])
+        data = _data_of(opened, file)
+        env = _told(data, "env_args", place=f"{file} data")
         if upside_down is None:
             # robomimic and RoboCasa turn the renderer's images upright before they store them;
             # LIBERO does not, and says so.
@@ -106,17 +137,48 @@ def read_demos(
             "robot": robots if isinstance(robots, str) else "+".join(robots),
             "upside_down": upside_down,
         }
-        problem = json.loads(data.attrs.get("problem_info", "{}"))
+        problem = _told(data, "problem_info", place=f"{file} data")
         told = instruction or problem.get("language_instruction", "")
-        names = sorted(data, key=lambda name: int(name.rpartition("_")[2]))
-        return [_checked(data[name], name, common, views=views, told=told) for name in names]
+        names = [name for name in data if name not in skip]
+        for name in names:
+            if not re.fullmatch(r"demo_\d+", name):
+                raise DatasetError(
+                    f"{file}: data/{name} is no demonstration (demo_0, demo_1, ...); {_LEAVE_OUT}"
+                )
+        names.sort(key=lambda name: int(name.rpartition("_")[2]))
+        bar = tqdm(names, desc=f"check {file.name}", unit="episode", leave=False)
+        return [_checked(data, name, common, views=views, told=told) for name in bar]
+
+
+@contextmanager
+def _reading(place: str) -> Iterator[None]:
+    """Names the demonstration whose bytes HDF5 cannot read."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError) as error:  # data, attributes, groups
+        raise DatasetError(
+            f"{place} is damaged ({error}); download the file again, or {_LEAVE_OUT}"
+        ) from error
 
 
 def _checked(
+    data: Any, name: str, common: dict[str, Any], *, views: Mapping[str, str], told: str
+) -> Demo:
+    with _reading(f"{common['file']} {name}"):
+        demo = _described(data[name], name, common, views=views, told=told)
+        for key in views.values():
+            for start in range(0, demo.steps, _BLOCK):
+                data[name]["obs"][key][start : start + _BLOCK]
+    return demo
+
+
+def _described(
     group: Any, name: str, common: dict[str, Any], *, views: Mapping[str, str], told: str
 ) -> Demo:
     place = f"{common['file']} {name}"
     observations = group.get("obs", {})
+    if "actions" not in group:
+        raise DatasetError(f"{place} has no 'actions'; download the file again, or {_LEAVE_OUT}")
     for key in views.values():
         if key not in observations:
             have = [have for have in observations if observations[have].ndim == 4]
@@ -134,7 +196,7 @@ def _checked(
         )
     if not np.isfinite(actions).all():
         step = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
-        raise DatasetError(f"{place}: action {step} is not finite; leave it out: --skip FILE.json")
+        raise DatasetError(f"{place}: action {step} is not finite; {_LEAVE_OUT}")
     images = [observations[key] for key in views.values()]
     for key, image in zip(views.values(), images, strict=True):
         if image.dtype != np.uint8 or image.ndim != 4 or image.shape[3] != 3:
@@ -144,10 +206,20 @@ def _checked(
             )
         if len(image) != len(actions):
             raise DatasetError(f"{place}: {len(image)} images in obs/{key}, {len(actions)} actions")
-    lang = json.loads(group.attrs.get("ep_meta", "{}")).get("lang") or told
+    lang = _told(group, "ep_meta", place=place).get("lang") or told
     if not lang.strip():
         raise DatasetError(f"{place} has no instruction (ep_meta lang); give --instruction TEXT")
     state = tuple(key for key in STATE if key in observations)
+    for key in state:
+        numbers = observations[key][()]
+        if numbers.ndim != 2 or len(numbers) != len(actions):
+            raise DatasetError(
+                f"{place}: obs/{key} has shape {numbers.shape}; expected ({len(actions)}, ...), a "
+                f"row for every action; {_LEAVE_OUT}"
+            )
+        if not np.isfinite(numbers).all():
+            step = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
+            raise DatasetError(f"{place}: obs/{key} of step {step} is not finite; {_LEAVE_OUT}")
     moves = actions[:, _BASE_MODE] > 0 if width > ARM_WIDTH else np.zeros(0)
     return Demo(
         **common,
@@ -178,7 +250,7 @@ def episode_of(demo: Demo, *, views: Mapping[str, str], action_width: int) -> Ep
 def _frames(
     demo: Demo, *, views: Mapping[str, str], action_width: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    with _opened(demo.file) as opened:
+    with _opened(demo.file) as opened, _reading(demo.place):
         group = opened["data"][demo.name]
         vectors = {"action": group["actions"][:, :action_width]}
         if demo.state:

@@ -1,23 +1,51 @@
 """The folder `<out>.partial`, in which work that can be killed goes on where it was."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vp_agent.errors import ConfigError, OutputExistsError
+from filelock import FileLock, Timeout
+
+from vp_agent.errors import ConfigError, OutputExistsError, VPAgentError
 from vp_agent.files import write_json
 
+LOCK = ".lock"
 
-def open_partial(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Path:
-    """The folder to work in until `out` can appear in one rename.
+
+class BusyError(VPAgentError, RuntimeError):
+    """A folder that another process works in."""
+
+
+@contextmanager
+def open_partial(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator[Path]:
+    """The folder to work in, alone, until `out` can appear in one rename.
 
     `identity` is everything that changes the result, as JSON; work that goes on (`resume`) must
     have begun with the same.
+
+    Raises:
+        BusyError: another process works in it.
     """
     if out.exists():
         raise OutputExistsError(f"{out} exists already; give another --out or remove it")
     partial = out.with_name(out.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(partial / LOCK, timeout=0)  # flock: it dies with its process
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BusyError(
+            f"another process writes {partial}; wait for it or give another --out"
+        ) from None
+    try:
+        yield _begun(partial, identity, resume=resume)
+    finally:
+        lock.release()
+
+
+def _begun(partial: Path, identity: Mapping[str, Any], *, resume: bool) -> Path:
     record = partial / "settings.json"
     if not record.exists():  # a kill before this file was written left nothing of use
         write_json(record, identity)
