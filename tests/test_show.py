@@ -1,15 +1,18 @@
-"""`vp-agent data stats` and `show`: the numbers and the pictures of a dataset."""
+"""`vp-agent data stats` and `show`, and `check` where that needs no simulator."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from foreign_data import write_dataset
 from PIL import Image
 from toy_data import write_toy_dataset
 
 from vp_agent.cli import main
+from vp_agent.train.check import find_damage
 from vp_agent.train.dataset_stats import Share, dataset_stats
 
 pytest.importorskip("lerobot", reason="needs the extra")
@@ -51,3 +54,49 @@ def test_the_sheet_shows_first_middle_and_last_frame_of_every_view(toy, tmp_path
                 assert np.array_equal(shown, true)
     assert main(command) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("total_frames", "total_frames is missing, the tables have"),
+        ("video_path", "no 'video_path'"),
+    ],
+)
+def test_check_reports_what_info_json_lacks(toy, name, words, tmp_path, capsys):
+    root = Path(shutil.copytree(toy, tmp_path / "toy"))
+    path = root / "meta/info.json"
+    info = json.loads(path.read_text())
+    del info[name]
+    path.write_text(json.dumps(info))
+    findings = find_damage(root)
+    assert any(words in finding.what and finding.where == str(path) for finding in findings)
+    code = main(["data", "show", str(root), "--out", str(tmp_path / "sheet.png")])
+    assert code == (2 if name == "video_path" else 0)
+    assert (words in capsys.readouterr().err) == (code == 2)
+
+
+def test_episodes_without_numbers_are_not_called_the_same(tmp_path):
+    root = write_dataset(tmp_path / "silent", action=None)
+    assert find_damage(root) == []
+
+
+def test_views_kept_as_images_are_shown(tmp_path):
+    root = write_dataset(tmp_path / "images")
+    out = tmp_path / "sheet.png"
+    assert main(["data", "show", str(root), "--out", str(out), "--width", "32"]) == 0
+    sheet = np.asarray(Image.open(out))
+    # The writer's frames grow brighter by one: first, middle and last of the first view.
+    corners = [int(sheet[38 + 31, 6 + 32 * i + 31, 0]) for i in range(3)]
+    assert corners == [60, 66, 71]
+
+
+def test_a_dataset_without_views_is_refused_in_words(tmp_path, capsys):
+    root = write_dataset(tmp_path / "images")
+    path = root / "meta/info.json"
+    info = json.loads(path.read_text())
+    for name in [name for name in info["features"] if "images" in name]:
+        del info["features"][name]
+    path.write_text(json.dumps(info))
+    assert main(["data", "show", str(root), "--out", str(tmp_path / "sheet.png")]) == 2
+    assert "has no images to show" in capsys.readouterr().err

@@ -88,8 +88,8 @@ def totals(files: DatasetFiles) -> Found:
         "total_tasks": len(files.tasks),
     }
     for name, value in have.items():
-        if files.info[name] != value:
-            what = f"{name} is {files.info[name]}, the tables have {value}"
+        if files.info.get(name) != value:
+            what = f"{name} is {files.info.get(name, 'missing')}, the tables have {value}"
             yield str(files.root / "meta/info.json"), what, f"write {value}, if nothing is lost"
 
 

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from vp_agent.train.check_files import Found, data_of_row, edit, leave_out
-from vp_agent.train.dataset_files import DatasetFiles
+from vp_agent.train.dataset_files import DatasetFiles, feature_names
 
 ACTION = "action"
 _WILD = 10  # times farther from the median than 99 % of the values
@@ -16,11 +16,9 @@ _SHORT = 0.2  # of the median length
 
 def number_names(files: DatasetFiles, feature: str) -> list[str]:
     """Names of a vector's numbers; their places where the dataset has no names."""
-    names = files.info["features"][feature].get("names")
-    if isinstance(names, dict):  # LeRobot's older way: {"motors": [...]}
-        names = next(iter(names.values()))
+    names = feature_names(files.info["features"][feature])
     width = files.columns[feature].shape[1]
-    return [str(name) for name in names] if names else [str(i) for i in range(width)]
+    return list(names) if len(names) == width else [str(i) for i in range(width)]
 
 
 def _place(files: DatasetFiles, row: int) -> str:
@@ -110,6 +108,8 @@ def lengths(files: DatasetFiles) -> Found:
 
 
 def duplicates(files: DatasetFiles) -> Found:
+    if not files.vectors:  # without numbers all episodes are alike
+        return
     seen: dict[str, int] = {}
     for episode in range(len(files.episodes)):
         rows = files.rows_of(episode)

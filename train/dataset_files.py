@@ -6,6 +6,7 @@ LeRobot's own reader stops at the first damaged file; `vp-agent data check` want
 # N rows (frames) of the dataset, D numbers of a vector
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +25,43 @@ class Unreadable(DatasetError):
     """A file of a dataset that is missing or damaged."""
 
     def __init__(self, file: Path, reason: str) -> None:
-        super().__init__(f"{file}: {reason}")
+        super().__init__(f"{file}: {reason}; copy the dataset again")
         self.file, self.reason = file, reason
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds, or it is `Unreadable`."""
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        raise Unreadable(file, "is missing") from None
+    except (OSError, ValueError) as error:
+        raise Unreadable(file, f"cannot be read ({error})") from error
+
+
+def feature_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of a vector's numbers; none if they do not count up.
+
+    They are a list, a list under one heading (LeRobot's older way), or each with its place.
+    """
+    names = feature.get("names") or ()
+    if isinstance(names, Mapping):
+        by_place = all(isinstance(place, int) for place in names.values())
+        names = sorted(names, key=names.__getitem__) if by_place else next(iter(names.values()))
+    names = tuple(map(str, names))
+    return names if len(names) == feature["shape"][0] else ()
+
+
+def strict_frames(file: Path) -> Iterator[Any]:
+    """PyAV's frames of a video, in order; damage is an `av.FFmpegError`, not concealed.
+
+    A file without a video stream is an `IndexError`.
+    """
+    av: Any = need("av", extra="lerobot")
+    with av.open(str(file), options={"err_detect": "explode"}) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"err_detect": "explode"}
+        yield from container.decode(stream)
 
 
 @dataclass(kw_only=True)
@@ -85,21 +121,28 @@ class DatasetFiles:
     @cached_property
     def info(self) -> dict[str, Any]:
         """`meta/info.json`."""
-        info = self._json("meta/info.json")
-        for name in ("fps", "features", "data_path"):
+        file = self.root / "meta/info.json"
+        info = read_json(file)
+        needed = ["fps", "features", "data_path"]
+        if any(feature["dtype"] == "video" for feature in info.get("features", {}).values()):
+            needed.append("video_path")
+        for name in needed:
             if name not in info:
-                raise Unreadable(self.root / "meta/info.json", f"no {name!r}")
+                raise Unreadable(file, f"no {name!r}")
         return info
 
     @cached_property
     def stats(self) -> dict[str, dict[str, list[float]]]:
         """`meta/stats.json`."""
-        return self._json("meta/stats.json")
+        return read_json(self.root / "meta/stats.json")
 
     @cached_property
     def tasks(self) -> dict[int, str]:
         """Instructions by task index."""
-        table = self._parquet(self.root / "meta/tasks.parquet").to_pandas()
+        file = self.root / "meta/tasks.parquet"
+        table = self._parquet(file).to_pandas()
+        if "task_index" not in table:
+            raise Unreadable(file, "no column 'task_index'")
         return {int(row["task_index"]): str(name) for name, row in table.iterrows()}
 
     @cached_property
@@ -123,6 +166,12 @@ class DatasetFiles:
         """Names of the video features."""
         features = self.info["features"]
         return [name for name in features if features[name]["dtype"] == "video"]
+
+    @property
+    def image_views(self) -> list[str]:
+        """Names of the features that are images, kept one by one among the numbers."""
+        features = self.info["features"]
+        return [name for name in features if features[name]["dtype"] == "image"]
 
     @property
     def recorded_views(self) -> list[str]:
@@ -161,7 +210,7 @@ class DatasetFiles:
         """All rows: numbers (N,) and vectors (N, D), in the order of the files."""
         files = dict.fromkeys(self.data_file(episode) for _, episode in self.episodes.iterrows())
         wanted = [*self.vectors, "timestamp", "frame_index", "episode_index", "index", "task_index"]
-        parts = [self._columns(file, wanted) for file in files]
+        parts = [self.columns_of(file, wanted) for file in files]
         for file, part in zip(files, parts, strict=True):
             for name in self.vectors:
                 if part[name].shape[1:] != parts[0][name].shape[1:]:
@@ -174,15 +223,17 @@ class DatasetFiles:
         row = self.episodes.iloc[episode]
         return slice(int(row["dataset_from_index"]), int(row["dataset_to_index"]))
 
-    def _columns(self, file: Path, names: list[str]) -> dict[str, np.ndarray]:
+    def columns_of(self, file: Path, names: list[str]) -> dict[str, np.ndarray]:
+        """Columns of one file: numbers (N,) and vectors (N, D)."""
         compute: Any = need("pyarrow.compute", extra="lerobot")
-        table, columns = self._parquet(file), {}
+        table, columns = self._parquet(file, columns=names), {}
         for name in names:
             if name not in table.column_names:
                 raise Unreadable(file, f"no column {name!r}")
             values = table[name]
             if hasattr(values.type, "value_type"):  # lists
-                widths = sorted(compute.unique(compute.list_value_length(values)).to_pylist())
+                found = compute.unique(compute.list_value_length(values)).to_pylist()
+                widths = sorted(width or 0 for width in found)
                 if len(widths) > 1:
                     raise Unreadable(file, f"{name} has rows of {widths} numbers")
                 columns[name] = compute.list_flatten(values).to_numpy().reshape(-1, *widths)
@@ -192,21 +243,19 @@ class DatasetFiles:
                     columns[name] = columns[name][:, None]
         return columns
 
-    def _json(self, name: str) -> Any:
-        file = self.root / name
-        try:
-            return json.loads(file.read_text())
-        except FileNotFoundError:
-            raise Unreadable(file, "is missing") from None
-        except (OSError, ValueError) as error:
-            raise Unreadable(file, f"cannot be read ({error})") from error
+    def images_of(self, file: Path, view: str) -> dict[int, bytes]:
+        """The encoded images of an image view in one file, by row of the dataset."""
+        table = self._parquet(file, columns=["index", view])
+        cells = [cell["bytes"] for cell in table[view].to_pylist()]
+        return dict(zip(table["index"].to_pylist(), cells, strict=True))
 
-    def _parquet(self, file: Path) -> Any:
+    def _parquet(self, file: Path, *, columns: list[str] | None = None) -> Any:
+        """A file's table, or those of the `columns` that it has."""
         parquet: Any = need("pyarrow.parquet", extra="lerobot")
         if not file.is_file():
             raise Unreadable(file, "is missing")
         try:
-            return parquet.read_table(file)
+            return parquet.ParquetFile(file).read(columns=columns)
         except (OSError, ValueError) as error:  # pyarrow's own errors are both
             raise Unreadable(file, f"cannot be read ({error})") from error
 
@@ -230,19 +279,16 @@ class DatasetFiles:
         av: Any = need("av", extra="lerobot")
         firsts, error = np.array([clip.first for clip in clips]), ""
         try:
-            with av.open(str(file), options={"err_detect": "explode"}) as container:
-                stream = container.streams.video[0]
-                stream.codec_context.options = {"err_detect": "explode"}
-                for frame in container.decode(stream):
-                    number = round(frame.time * self.fps)
-                    clip = clips[max(0, np.searchsorted(firsts, number, side="right") - 1)]
-                    inside = number - clip.first
-                    if not 0 <= inside < clip.length:
-                        continue
-                    clip.late += abs(frame.time - number / self.fps) > 1e-4  # LeRobot's tolerance
-                    clip.size = (frame.height, frame.width)
-                    thumb = frame.reformat(width=THUMB, height=THUMB, format="rgb24").to_ndarray()
-                    clip.add(inside, thumb.astype(np.float64))
+            for frame in strict_frames(file):
+                number = round(frame.time * self.fps)
+                clip = clips[max(0, np.searchsorted(firsts, number, side="right") - 1)]
+                inside = number - clip.first
+                if not 0 <= inside < clip.length:
+                    continue
+                clip.late += abs(frame.time - number / self.fps) > 1e-4  # LeRobot's tolerance
+                clip.size = (frame.height, frame.width)
+                thumb = frame.reformat(width=THUMB, height=THUMB, format="rgb24").to_ndarray()
+                clip.add(inside, thumb.astype(np.float64))
         except (av.FFmpegError, IndexError) as failure:  # IndexError: no video stream
             error = str(failure)
         for clip in clips:

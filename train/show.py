@@ -1,6 +1,7 @@
 """`vp-agent data show`: a picture of what a dataset shows and says."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import tyro
 from PIL import Image, ImageDraw
 
-from vp_agent.errors import OutputExistsError, need, require
+from vp_agent.errors import DatasetError, OutputExistsError, need, require
 from vp_agent.train.dataset_files import IMAGES, DatasetFiles
 
 _GAP, _TEXT = 6, 16  # pixels
@@ -55,7 +56,10 @@ def _episode(settings: ShowSettings, files: DatasetFiles, episode: int) -> Image
     rows, width = files.rows_of(episode), settings.width
     length = rows.stop - rows.start
     wanted = [0, length // 2, length - 1]
-    views = {view: _frames(files, view, episode, wanted) for view in files.views}
+    frames = dict.fromkeys(files.views, _frames) | dict.fromkeys(files.image_views, _stored)
+    if not frames:
+        raise DatasetError(f"{files.root} has no images to show; its numbers: vp-agent data stats")
+    views = {view: load(files, view, episode, wanted) for view, load in frames.items()}
     heights = [round(width * pixels[0].shape[0] / pixels[0].shape[1]) for pixels in views.values()]
     strip = len(wanted) * width + _GAP
     picture = Image.new(
@@ -86,3 +90,11 @@ def _frames(files: DatasetFiles, view: str, episode: int, wanted: list[int]) -> 
         return_uint8=True,
     )
     return list(decoded.permute(0, 2, 3, 1).numpy())
+
+
+def _stored(files: DatasetFiles, view: str, episode: int, wanted: list[int]) -> list[np.ndarray]:
+    """The same of a view that is kept as images among the numbers."""
+    first = files.rows_of(episode).start
+    cells = files.images_of(files.data_file(files.episodes.iloc[episode]), view)
+    pictures = (Image.open(BytesIO(cells[first + number])) for number in wanted)
+    return [np.asarray(picture.convert("RGB")) for picture in pictures]
