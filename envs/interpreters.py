@@ -9,6 +9,8 @@
     python = "~/venvs/libero/bin/python"
     env = { LIBERO_CONFIG_PATH = "/data/libero" }
     deadline_s = 600
+
+Policies of other packages have entries of the same kind: [lerobot], [robomimic].
 """
 
 import importlib
@@ -27,6 +29,7 @@ from vp_agent.envs.families import FAMILIES
 from vp_agent.envs.worker import DEADLINE_S, WorkerEnv
 from vp_agent.errors import ConfigError, MissingExtraError, UnknownNameError, closest
 
+POLICIES = ("lerobot", "robomimic")  # of other packages, in workers
 CONFIG_NAME = "vp-agent.toml"
 CONFIG_VARIABLE = "VP_AGENT_CONFIG"  # a path; empty: no file, everything in this process
 
@@ -94,7 +97,7 @@ def place_of(env_id: str, *, python: str | None = None) -> Place | None:
 
 
 def read_places() -> dict[str, Place]:
-    """Family -> worker, of vp-agent.toml; empty if there is none."""
+    """Family or kind of policy -> worker, of vp-agent.toml; empty if there is none."""
     path = _config_path()
     if path is None:
         return {}
@@ -102,7 +105,7 @@ def read_places() -> dict[str, Place]:
         content = _toml().loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
-    families = [family.name for family in FAMILIES]
+    families = [*(family.name for family in FAMILIES), *POLICIES]
     places = {}
     for name, entry in content.items():
         if name not in families:

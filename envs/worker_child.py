@@ -1,6 +1,10 @@
-"""The worker's side: one environment, driven by messages. Needs only NumPy and Gymnasium."""
+"""The worker's side: one environment, or one policy of another package, driven by messages.
+
+Needs only NumPy and Gymnasium.
+"""
 
 import faulthandler
+import importlib
 import os
 import platform
 import signal
@@ -81,6 +85,7 @@ class _Desk:
     """What can be asked for, by name."""
 
     env: gym.Env
+    policy: Any
 
     def make(self, env_id: str, kwargs: dict[str, Any]) -> dict[str, Any]:
         self.close()
@@ -104,6 +109,17 @@ class _Desk:
 
     def render(self) -> Any:
         return self.env.render()
+
+    def load_policy(self, kind: str, path: str, **options: Any) -> dict[str, Any]:
+        module = importlib.import_module(f"vp_agent.evaluation.foreign_{kind}")
+        self.policy = module.load(path, **options)
+        return self.policy.about
+
+    def reset_policy(self, lane: int) -> None:
+        self.policy.reset(lane)
+
+    def act(self, lane: int, observation: dict[str, Any], seed: int) -> np.ndarray:
+        return self.policy.act(lane, observation, seed)
 
     def close(self) -> None:
         if hasattr(self, "env"):

@@ -20,7 +20,7 @@ import numpy as np
 
 from vp_agent.errors import WorkerError
 
-PROTOCOL = 1  # of messages and calls; raise it with every change of either
+PROTOCOL = 2  # of messages and calls; raise it with every change of either
 HEARTBEAT_S = 1.0  # while a worker is busy
 
 _FRAME = struct.Struct("<4sIQ")  # magic, bytes of the header, bytes of the arrays

@@ -124,7 +124,7 @@ def test_a_program_that_is_no_interpreter_is_refused():
 
 def test_a_worker_of_another_protocol_is_refused(monkeypatch):
     monkeypatch.setattr(worker_process, "PROTOCOL", 99)
-    with pytest.raises(WorkerRefused, match=r"speaks protocol 1 and not 99.*start the command"):
+    with pytest.raises(WorkerRefused, match=r"speaks protocol \d+ and not 99.*start the command"):
         WorkerEnv(TOY, env=TESTS)
 
 

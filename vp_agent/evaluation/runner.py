@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 
 import vp_agent
+from vp_agent.envs.interpreters import POLICIES
 from vp_agent.errors import (
     ConfigError,
     OutputExistsError,
@@ -33,8 +34,8 @@ class EvalSettings:
     """Flies a policy through a suite, or through one environment, and counts its successes."""
 
     agent: str
-    """Agent folder, packaged:NAME for an agent inside the package, a Hub repository, or a
-    yardstick: hold-still, random, expert."""
+    """Agent folder, packaged:NAME for an agent inside the package, a Hub repository, lerobot:PATH
+    or robomimic:PATH for a policy of theirs, or a yardstick: hold-still, random, expert."""
     out: Path
     """Output folder: journal.jsonl, results.json, videos/, traces/."""
     suite: str | None = None
@@ -55,6 +56,11 @@ class EvalSettings:
     """Guidance scale, instead of the tier's."""
     device: str = "auto"
     """cpu, cuda or auto."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """With lerobot: and robomimic:, which do not say what they were trained on: more arguments of
+    the environment, such as `--env-kwargs render_quality fast`."""
+    trusted: bool = False
+    """With robomimic: this checkpoint may run code when it is read; you trust who made it."""
     record: int = 5
     """How many of each task's first episodes get a video and a trace."""
     blank_images: bool = False
@@ -84,6 +90,11 @@ class EvalSettings:
         require(self.tasks is None or self.suite is not None, "--tasks goes with --suite")
         if self.episodes is not None:
             require(self.episodes >= 1, f"episodes must be at least 1, not {self.episodes}")
+        foreign = self.agent.partition(":")[0] in POLICIES
+        require(
+            foreign or not (self.env_kwargs or self.trusted),
+            "--env-kwargs and --trusted go with --agent lerobot:PATH and robomimic:PATH",
+        )
         require(self.ray is None or self.workers >= 1, "--ray needs --workers 1 or more")
         for name, least in (("batch", 1), ("attempts", 1), ("threads", 1), ("workers", 0)):
             value = getattr(self, name)
@@ -234,6 +245,16 @@ def load_policy(settings: EvalSettings) -> LoadedPolicy:
     """The policy that `--agent` names."""
     if settings.agent in YARDSTICKS:
         return yardstick(settings.agent)
+    if settings.agent.partition(":")[0] in POLICIES:
+        from vp_agent.evaluation.foreign import load_foreign
+
+        return load_foreign(
+            settings.agent,
+            device=settings.device,
+            threads=settings.threads,
+            trusted=settings.trusted,
+            env_kwargs=settings.env_kwargs,
+        )
     from vp_agent.evaluation.planner import load_agent  # torch, not needed for --help
 
     return load_agent(
