@@ -46,6 +46,7 @@ def write_dataset(
     size: int = 32,
     video: bool = False,
     still: Sequence[int] = (),
+    robot: str | None = None,
     seed: int = 0,
 ) -> Path:
     """Random numbers but for those that stand `still`; a square top left in every image."""
@@ -62,7 +63,9 @@ def write_dataset(
         if column is not None:
             given = action_names if key == "action" else None
             features[key] = {"dtype": column[1], "shape": (column[0],), "names": given}
-    dataset = LeRobotDataset.create("foreign/data", fps, features, root=root, use_videos=video)
+    dataset = LeRobotDataset.create(
+        "foreign/data", fps, features, root=root, robot_type=robot, use_videos=video
+    )
     for task in tasks:
         for _ in range(episodes_per_task):
             for step in range(steps):
@@ -83,7 +86,8 @@ def write_dataset(
 
 def write_libero(root: Path, **options: Any) -> Path:
     """As lerobot/libero: two cameras by number, 10 fps by its label."""
-    return write_dataset(root, views=("image", "image2"), fps=10, state=(8, "float32"), **options)
+    options = {"fps": 10, "state": (8, "float32"), "robot": "panda"} | options
+    return write_dataset(root, views=("image", "image2"), **options)
 
 
 def write_robocasa365(

@@ -268,6 +268,33 @@ def test_a_damaged_cache_is_refused(root):
         LatentCache(model, data)
 
 
+def test_a_table_of_episodes_that_changed_is_encoded_anew(root):
+    """It says where in the videos an episode's frames lie."""
+    model, data = small_model(FRESH), Demonstrations(root, FRESH)
+    before = cache_key(model, data)
+    (table,) = (root / "meta/episodes").rglob("*.parquet")
+    os.utime(table, ns=(0, 0))
+    assert cache_key(model, data) != before
+
+
+def test_an_old_cache_that_is_damaged_is_said_and_not_used(root, capsys):
+    old = root / "vp_cache" / "0123456789abcdef" / "about.json"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    LatentCache(small_model(FRESH), Demonstrations(root, FRESH))
+    assert f"{old.parent} is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("keep", [0, 90])
+def test_damaged_instructions_name_the_file_to_delete(root, keep):
+    model, data = small_model(FRESH), Demonstrations(root, FRESH)
+    encode_instructions(model, data, cache=True)
+    (path,) = (root / "vp_cache").glob("text-*.npy")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DatasetError, match=rf"{path.name} is damaged .*rm "):
+        encode_instructions(model, data, cache=True)
+
+
 def test_a_cache_from_before_there_were_variants_is_read(root):
     model, data = small_model(FRESH), Demonstrations(root, FRESH)
     LatentCache(model, data)

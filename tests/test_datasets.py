@@ -99,6 +99,25 @@ def test_liberos_frames_are_twenty_a_second_whatever_the_label_says(libero):
     assert agent.tolist() == [60, 62, 64]
 
 
+@pytest.mark.parametrize("other", [{"fps": 30}, {"robot": "so101"}, {"action": (6, "float32")}])
+def test_cameras_named_image_and_image2_alone_are_not_libero(tmp_path, other):
+    root = write_libero(tmp_path / "mine", **other)
+    with pytest.raises(DatasetError, match=r"no view 'agent' .*image, image2.*--key-map"):
+        Demonstrations(root, LIBERO)
+    config = SMALL.replace(
+        views=("image", "image2"), control_hz=float(other.get("fps", 10)),
+        action_dim=other.get("action", (7,))[0], action_stats=None,
+    )  # fmt: skip
+    data = Demonstrations(root, config)
+    assert (data.layout.key_map, data.flips) == ("own", ())
+
+
+def test_liberos_key_map_is_not_for_another_rate(tmp_path):
+    root = write_libero(tmp_path / "mine", fps=30)
+    with pytest.raises(DatasetError, match=r"has 30 fps; .* labelled 10 or 20.*--key-map"):
+        Demonstrations(root, LIBERO, key_map="libero")
+
+
 def test_images_that_lie_otherwise_are_turned_as_the_policy_wants_them(libero):
     """The writer's square is top left; rot180 is the upright image mirrored left to right."""
 
@@ -119,6 +138,49 @@ def test_our_own_notes_say_how_images_lie(own, tmp_path):
     (copy / "meta" / "vp_agent.json").write_text('{"env_kwargs": {"transform": "raw"}}')
     upright = Demonstrations(own, SMALL).pixels(np.array([3]))
     assert torch.equal(Demonstrations(copy, SMALL).pixels(np.array([3])), upright.flip(-2))
+
+
+def test_the_episodes_say_how_images_lie_if_the_environment_does_not(own, tmp_path):
+    copy = shutil.copytree(own, tmp_path / "copy")
+    notes = copy / "meta" / "vp_agent.json"
+    episodes = [{"seed": 0, "transform": "raw"}, {"seed": 1, "transform": "raw"}]
+    notes.write_text(json.dumps({"env_kwargs": {}, "episodes": episodes}))
+    upright = Demonstrations(own, SMALL).pixels(np.array([3]))
+    assert torch.equal(Demonstrations(copy, SMALL).pixels(np.array([3])), upright.flip(-2))
+    episodes[1]["transform"] = "flip_v"
+    notes.write_text(json.dumps({"env_kwargs": {}, "episodes": episodes}))
+    with pytest.raises(DatasetError, match=r"lie otherwise than others \(flip_v, raw\)"):
+        _ = Demonstrations(copy, SMALL).flips
+
+
+def test_a_modality_json_whose_parts_are_all_controlled_warns_of_nothing(own, tmp_path, recwarn):
+    copy = shutil.copytree(own, tmp_path / "copy")
+    parts = {"arm": {"start": 0, "end": 6}, "hand": {"start": 6, "end": 7}}
+    (copy / "meta" / "modality.json").write_text(json.dumps({"action": parts}))
+    assert Demonstrations(copy, SMALL).layout.left_out == {}
+    assert not [warning for warning in recwarn if "control" in str(warning.message)]
+
+
+def test_misspelt_actions_of_a_key_map_are_refused(own, tmp_path):
+    path = tmp_path / "map.json"
+    path.write_text('{"action": ["acton"]}')
+    with pytest.raises(DatasetError, match=r"no action 'acton'; did you mean 'action'"):
+        Demonstrations(own, SMALL, key_map=str(path))
+    silent = write_dataset(tmp_path / "silent", action=None)
+    info = json.loads((silent / "meta/info.json").read_text())
+    info["features"]["acts"] = {"dtype": "float32", "shape": [7], "names": None}
+    (silent / "meta/info.json").write_text(json.dumps(info))
+    with pytest.raises(DatasetError, match=r"no action 'acton'; did you mean 'acts'"):
+        Demonstrations(silent, SMALL, key_map=str(path))
+
+
+def test_names_with_their_places_are_understood(own, tmp_path):
+    copy = shutil.copytree(own, tmp_path / "copy")
+    info = json.loads((copy / "meta/info.json").read_text())
+    places = {name: place for place, name in reversed([*enumerate(ARM)])}
+    info["features"]["action"]["names"] = places
+    (copy / "meta/info.json").write_text(json.dumps(info))
+    assert Demonstrations(copy, SMALL).layout.action_names == ARM
 
 
 def test_a_wrong_key_map_lists_what_is_there(own):

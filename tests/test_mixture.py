@@ -275,6 +275,29 @@ def test_actions_in_other_units_are_refused_unless_the_range_is_chosen(settings)
     assert new.action_stats == data.action_stats
 
 
+def test_actions_that_are_a_hundred_times_smaller_are_refused(settings):
+    """Metres for centimetres: none lies outside the agent's range."""
+    data, agent = open_mixture(settings, FRESH), agent_range(1.0)
+    data.actions_NA[:, 2] /= 100
+    words = r"dimension 2 goes from -0\.00\d+ to 0\.00\d+, the agent's from -1 to 1.*--action-range"
+    with pytest.raises(DatasetError, match=words):
+        learn_actions(agent, data, settings)
+    kept = learn_actions(agent, data, replace(settings, action_range="keep"))
+    assert kept.action_stats == agent.action_stats
+
+
+def test_datasets_without_actions_are_named(settings, silent, capsys):
+    open_mixture(settings, FRESH)
+    assert capsys.readouterr().out == f"{silent} has no actions: only its video can be learned\n"
+
+
+def test_a_holdout_that_leaves_nothing_to_train_on_is_refused(settings):
+    settings = replace(settings, holdout=0.95)
+    with pytest.raises(DatasetError, match=r"--holdout 0\.95 leaves none of the 6 \+ 2 episodes"):
+        train(settings)
+    assert not settings.out.exists()
+
+
 def test_an_agent_of_other_actions_is_refused(cubes):
     agent = FRESH.replace(action_names=("x", "y", "z", "roll", "pitch", "yaw", "jaw"))
     with pytest.raises(DatasetError, match="the policy's are x, y, z"):
@@ -303,7 +326,7 @@ def test_a_file_that_was_cut_short_is_named_before_training(filmed, settings, pa
     path = one(filmed, pattern)
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     settings = replace(settings, data=filmed, cache=False)
-    with pytest.raises(DatasetError, match=f"{path.name} .*copy the dataset again") as refused:
+    with pytest.raises(DatasetError, match=f"{path.name}.*copy the dataset again") as refused:
         train(settings)
     assert str(path) in str(refused.value)
     assert not settings.out.exists()

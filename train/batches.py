@@ -14,7 +14,12 @@ from vp_agent.folder import AnyPolicy
 from vp_agent.model.diffusion_policy import DiffusionPolicy
 from vp_agent.train.dataset import Chunk, Demonstrations
 from vp_agent.train.jitter import jitter_clip
-from vp_agent.train.latent_cache import LatentCache, Variants, encode_instructions
+from vp_agent.train.latent_cache import (
+    LatentCache,
+    Variants,
+    encode_in_blocks,
+    encode_instructions,
+)
 from vp_agent.train.mixture import Mixture, as_mixture
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.windows import to_signed
@@ -127,4 +132,4 @@ class Batches:
 
 
 def _per_image(encode: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
-    return encode(frames.flatten(0, -4)).unflatten(0, frames.shape[:-3])
+    return encode_in_blocks(encode, frames.flatten(0, -4)).unflatten(0, frames.shape[:-3])

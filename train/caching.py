@@ -46,6 +46,7 @@ def cache(settings: CacheSettings) -> list[Path]:
     """Does this process's share; returns the folders that are whole then."""
     import torch
 
+    from vp_agent.train.decoding import check_decoding
     from vp_agent.train.latent_cache import Variants, encode_instructions, shelves
     from vp_agent.train.mixture import open_mixture
     from vp_agent.train.settings import TrainSettings
@@ -69,6 +70,7 @@ def cache(settings: CacheSettings) -> list[Path]:
     variants = Variants.of(model, count=settings.cache_variants, jitter=settings.jitter)
     folders = []
     for part in open_mixture(train, model.config).parts:
+        check_decoding(part, rank=settings.rank, world=settings.world)
         targets, conditions = shelves(model, part, variants)
         fill(part, [*targets, *conditions], rank=settings.rank, world=settings.world)
         encode_instructions(model, part, cache=True)

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import need
 from vp_agent.model.video_policy import VideoPolicy, blank_policy, parameter_count
+from vp_agent.train.latent_cache import encode_in_blocks
 from vp_agent.train.lora import TARGETS
 from vp_agent.train.stages import PARTS
 
@@ -57,6 +58,7 @@ class StepCost:
     encode_flops: float
     """The VAE on every frame and condition image of the sample, which the cache saves."""
     encode_bytes: int
+    """A block of images at a time, so hardly more for more samples."""
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -163,7 +165,8 @@ def count_step(
     encode, encode_live = FlopCounterMode(display=False), _LiveBytes()
     images = len(config.views) * (config.frames_per_view + 1)  # and each view's condition image
     with encode, encode_live, _Kernels(encode_live, autocast=False):
-        model.encode_frames(torch.empty(images, 3, *config.resolution, device="meta"))
+        frames = torch.empty(images, 3, *config.resolution, device="meta")
+        encode_in_blocks(model.encode_frames, frames)
     return StepCost(
         parameters=parameter_count(model),
         computed=sum(map(parameter_count, (model.unet, model.adapter, model.action_head))),

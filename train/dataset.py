@@ -3,7 +3,6 @@
 # B batch, V views, T frames per view, K action steps, A action dim, N frames of the dataset
 
 import importlib
-import json
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from vp_agent.agent_config import ActionStats, AgentConfig
 from vp_agent.errors import DatasetError, need
+from vp_agent.train.dataset_files import read_json
 from vp_agent.train.dataset_source import check_files, locate_dataset
 from vp_agent.train.key_maps import Column, find_layout
 from vp_agent.train.windows import (
@@ -49,6 +49,25 @@ def video_backend() -> str:
     return "torchcodec"
 
 
+def read_notes(root: Path) -> dict[str, Any]:
+    """What `vp-agent collect` wrote about the dataset; empty for datasets from elsewhere."""
+    path = root / "meta" / "vp_agent.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def noted_transform(root: Path, notes: dict[str, Any]) -> str | None:
+    """How the images lie by our own notes: of the environment, or else of the episodes."""
+    if transform := notes.get("env_kwargs", {}).get("transform"):
+        return transform
+    recorded = {x["transform"] for x in notes.get("episodes", ()) if "transform" in x}
+    if len(recorded) > 1:
+        raise DatasetError(
+            f"{root}/meta/vp_agent.json: episodes lie otherwise than others "
+            f"({', '.join(sorted(recorded))}); make a dataset of each"
+        )
+    return next(iter(recorded), None)
+
+
 class Demonstrations:
     """One LeRobot v3 dataset seen through an agent's configuration.
 
@@ -75,7 +94,7 @@ class Demonstrations:
         self.config = config
         self.action_padding: ActionPadding = action_padding
         self.layout = find_layout(self.root, key_map, views=config.views)
-        self.fps = json.loads((self.root / "meta" / "info.json").read_text())["fps"]
+        self.fps = read_json(self.root / "meta" / "info.json")["fps"]
         self._check_layout()
         check_files(self.root)
         try:
@@ -118,15 +137,13 @@ class Demonstrations:
     @cached_property
     def notes(self) -> dict[str, Any]:
         """What `vp-agent collect` wrote about the data; empty for datasets from elsewhere."""
-        path = self.root / "meta" / "vp_agent.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_notes(self.root)
 
-    @property
+    @cached_property
     def flips(self) -> tuple[int, ...]:
         """Image axes (H is -2, W is -1) to turn over, so that images are as the policy's."""
         wanted = self.config.image_transform
-        noted = self.notes.get("env_kwargs", {}).get("transform", wanted)
-        have = self.layout.image_transform or noted
+        have = self.layout.image_transform or noted_transform(self.root, self.notes) or wanted
         return tuple(sorted(_TURNED[have] ^ _TURNED[wanted]))
 
     def _open(self, deltas: dict[str, list[float]]) -> Any:

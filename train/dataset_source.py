@@ -1,6 +1,5 @@
 """Where a dataset is, here or on the Hub, and whether its files are whole."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import av
 import numpy as np
 
 from vp_agent.errors import DatasetError, need
+from vp_agent.train.dataset_files import DatasetFiles, read_json
 
 
 def locate_dataset(data: Path) -> tuple[Path, str]:
@@ -25,7 +25,7 @@ def locate_dataset(data: Path) -> tuple[Path, str]:
             )
         name = root.as_posix()
         root = _download(name)
-    version = str(_info(root).get("codebase_version"))
+    version = str(read_json(root / "meta" / "info.json").get("codebase_version"))
     if not version.startswith("v3."):
         raise DatasetError(
             f"{data} is a LeRobot dataset of version {version}, not v3; bring it up to date: "
@@ -47,23 +47,26 @@ def _download(repo: str) -> Path:
         ) from error
 
 
-def _info(root: Path) -> dict[str, Any]:
-    path = root / "meta" / "info.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} is damaged ({error}); copy the dataset again") from error
-
-
 def check_files(root: Path) -> None:
     """Opens every file that the episodes need, and decodes the last frame of every video.
 
     Raises:
         DatasetError: one is missing, damaged or cut short; it is named.
     """
-    info, episodes = _info(root), _episodes(root)
+    files = DatasetFiles(root)
+    info, episodes = files.info, _episodes(root)
+    if not files.tasks:  # LeRobot would look for them on the Hub
+        raise DatasetError(f"{root}/meta/tasks.parquet has no instruction; copy the dataset again")
+    if (root / "meta" / "stats.json").is_file():
+        _ = files.stats
     for path in _files(root, info["data_path"], episodes, "data"):
-        _read(path, columns=["index"])
+        for name, column in files.columns_of(path, [*files.vectors, "index"]).items():
+            shape = tuple(info["features"][name]["shape"])
+            if column.ndim == 2 and column.shape[1:] != shape:
+                raise DatasetError(
+                    f"{path}: {name} has rows of {column.shape[1]} numbers, meta/info.json says "
+                    f"{shape[0]}; copy the dataset again"
+                )
     for key, feature in info["features"].items():
         if feature["dtype"] != "video":
             continue

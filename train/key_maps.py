@@ -1,15 +1,15 @@
 """How a dataset names its views, states and actions: our own layout, and those of others."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from vp_agent.agent_config import structure
 from vp_agent.errors import ConfigError, DatasetError, closest
+from vp_agent.train.dataset_files import IMAGES, DatasetFiles, feature_names, read_json
 
-IMAGES = "observation.images."
 _COLUMN = {"action": "action", "state": "observation.state"}
 # Delta of the end-effector pose and the hand, as every simulated arm here takes them.
 ARM = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
@@ -26,6 +26,7 @@ class KeyMap:
         image_transform: how the images are turned (see `VideoPolicyConfig`); None: as the dataset
             notes, or else as the policy has them.
         control_hz: rate of the frames, where the dataset's own fps is only a label.
+        fps: labels that mean this rate; with another one the dataset is refused. Empty: any.
     """
 
     views: dict[str, str] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class KeyMap:
     action_names: tuple[str, ...] = ()
     image_transform: Literal["flip_v", "raw", "rot180"] | None = None
     control_hz: float | None = None
+    fps: tuple[float, ...] = ()
 
 
 KEY_MAPS = {
@@ -55,12 +57,13 @@ KEY_MAPS = {
         action_names=ARM,
         image_transform="flip_v",
     ),
-    # Labelled 10 fps; LIBERO's controller ran at 20 Hz and every step is a frame.
+    # Labelled 10 fps (some exports 20); the controller ran at 20 Hz and every step is a frame.
     "libero": KeyMap(
         views={"agent": IMAGES + "image", "gripper": IMAGES + "image2"},
         action_names=ARM,
         image_transform="rot180",
         control_hz=20.0,
+        fps=(10.0, 20.0),
     ),
     "own": KeyMap(),
 }
@@ -107,11 +110,11 @@ def find_layout(root: Path, name: str | None, *, views: tuple[str, ...]) -> Layo
     Raises:
         DatasetError: something that the key map names is not there.
     """
-    info = json.loads((root / "meta" / "info.json").read_text())
+    info = DatasetFiles(root).info
     path = root / "meta" / "modality.json"
-    modality = json.loads(path.read_text()) if path.is_file() else {}
+    modality = read_json(path) if path.is_file() else {}
     features: dict[str, Any] = info["features"]
-    name = name or _detect(features)
+    name = name or _detect(info)
     keys = _named(name)
     found = tuple(keys.views.get(view, IMAGES + view) for view in views)
     for view, key in zip(views, found, strict=True):
@@ -122,22 +125,28 @@ def find_layout(root: Path, name: str | None, *, views: tuple[str, ...]) -> Layo
                 f"views: {', '.join(have) or 'none'}; name them: --views, --key-map"
             )
     where = f"{root} (key map {name!r})"
-    action = _columns("action", keys.action, features, modality, where=where)
+    if keys.fps and float(info["fps"]) not in keys.fps:
+        labels = " or ".join(f"{fps:g}" for fps in keys.fps)
+        raise DatasetError(
+            f"{where} has {info['fps']:g} fps; this key map is for datasets labelled {labels}. "
+            "Write one that fits: --key-map FILE.json (docs/data.md)"
+        )
+    action = _columns("action", keys.action, features, modality, name=name, where=where)
     width = sum(column.stop - column.start for column in action)
     names = keys.action_names if action else ()
     if not names and len(action) == 1:
-        names = _feature_names(features[action[0].key])[action[0].start : action[0].stop]
+        names = feature_names(features[action[0].key])[action[0].start : action[0].stop]
     if names and len(names) != width:
         raise DatasetError(f"{where} has {width}-D actions, but {len(names)} names: {names}")
     return Layout(
         key_map=name,
         views=found,
-        state=_columns("state", keys.state, features, modality, where=where),
+        state=_columns("state", keys.state, features, modality, name=name, where=where),
         action=action,
         left_out={
             part: _place(place, "action")
             for part, place in modality.get("action", {}).items()
-            if action and _place(place, "action") not in action
+            if action and not _numbers([_place(place, "action")]) <= _numbers(action)
         },
         action_names=tuple(names),
         image_transform=keys.image_transform,
@@ -145,9 +154,18 @@ def find_layout(root: Path, name: str | None, *, views: tuple[str, ...]) -> Layo
     )
 
 
-def _detect(features: Mapping[str, Any]) -> str:
-    fits = (name for name, keys in KEY_MAPS.items() if set(keys.views.values()) <= features.keys())
+def _detect(info: Mapping[str, Any]) -> str:
+    features = info["features"]
+    # Anybody's cameras may be `image` and `image2`: this is what lerobot/libero says besides.
+    shapes = [list(features.get(key, {}).get("shape", ())) for key in _COLUMN.values()]
+    libero = (info["fps"], info.get("robot_type"), shapes) == (10, "panda", [[7], [8]])
+    maps = (name for name in KEY_MAPS if name != "libero" or libero)
+    fits = (name for name in maps if set(KEY_MAPS[name].views.values()) <= features.keys())
     return next(fits)  # ours names no view, so it fits everything
+
+
+def _numbers(columns: Iterable[Column]) -> set[tuple[str, int]]:
+    return {(column.key, i) for column in columns for i in range(column.start, column.stop)}
 
 
 def _named(name: str) -> KeyMap:
@@ -170,6 +188,7 @@ def _columns(
     features: Mapping[str, Any],
     modality: Mapping[str, Any],
     *,
+    name: str,
     where: str,
 ) -> tuple[Column, ...]:
     known, column = modality.get(kind, {}), _COLUMN[kind]
@@ -181,7 +200,9 @@ def _columns(
             found.append(Column(key=part, start=0, stop=features[part]["shape"][0]))
         else:
             missing.append(part)
-    if missing and not found and column not in features:
+    # Whoever names numbers in a map of their own has misspelt them.
+    named_by_user = name not in KEY_MAPS and parts != (column,)
+    if missing and not found and column not in features and not named_by_user:
         return ()  # video without actions
     for place in found:
         if place.key not in features or place.stop > features[place.key]["shape"][0]:
@@ -191,10 +212,12 @@ def _columns(
             )
     if missing:
         parts_there = ", ".join(known) or "none (no meta/modality.json; copy it from the original)"
-        columns = ", ".join(key for key in features if not key.startswith(IMAGES))
+        columns = [key for key in features if not key.startswith(IMAGES)]
         raise DatasetError(
-            f"{where} has no {kind} {', '.join(map(repr, missing))}; parts in meta/modality.json: "
-            f"{parts_there}; columns: {columns}; choose another --key-map"
+            f"{where} has no {kind} {', '.join(map(repr, missing))}"
+            f"{closest(missing[0], [*known, *columns])}; parts in meta/modality.json: "
+            f"{parts_there}; columns: {', '.join(columns)}; correct the key map or choose another: "
+            "--key-map (without actions: one that names none)"
         )
     return tuple(found)
 
@@ -202,12 +225,3 @@ def _columns(
 def _place(place: Mapping[str, Any], kind: str) -> Column:
     key = place.get("original_key") or _COLUMN[kind]
     return Column(key=key, start=place["start"], stop=place["end"])
-
-
-def _feature_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of a column's numbers, as a list or under one heading; none if they do not count up."""
-    names = feature.get("names") or ()
-    if isinstance(names, Mapping):
-        names = next(iter(names.values()), ())
-    names = tuple(map(str, names))
-    return names if len(names) == feature["shape"][0] else ()

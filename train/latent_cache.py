@@ -20,16 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vp_agent.errors import DatasetError
 from vp_agent.folder import AnyPolicy
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
 from vp_agent.train import jitter
 from vp_agent.train.dataset import Demonstrations
+from vp_agent.train.decoding import check_decoding
 from vp_agent.train.shelf import ABOUT, Shelf, differences, fill
 from vp_agent.train.windows import to_signed
 
 FOLDER = "vp_cache"
-_FRAMES_AT_ONCE = 128  # encoded together: a long episode would not fit into a GPU
+# Encoded together: 8 of the paper's images, for which the encoder wants 1.3 GiB.
+PIXELS_AT_ONCE = 8 * 256 * 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +74,9 @@ def _hash_encoder(digest: Any, vae: nn.Module) -> None:
 
 
 def _hash_files(digest: Any, data: Demonstrations) -> None:
-    images = [*(data.root / "videos").rglob("*.mp4"), *(data.root / "data").rglob("*.parquet")]
-    for path in sorted(images):
+    # meta/episodes says where in the videos an episode's frames lie
+    kinds = (("videos", "*.mp4"), ("data", "*.parquet"), ("meta/episodes", "*.parquet"))
+    for path in sorted(x for folder, kind in kinds for x in (data.root / folder).rglob(kind)):
         stat = path.stat()
         digest.update(f"{path.relative_to(data.root)} {stat.st_size} {stat.st_mtime_ns}".encode())
 
@@ -93,6 +97,7 @@ class LatentCache:
         world: int = 1,
     ) -> None:
         self.data, self.variants = data, variants
+        check_decoding(data, rank=rank, world=world)
         targets, conditions = shelves(model, data, variants)
         if rank == 0 and not targets[0].is_whole:
             _say_why(targets[0])
@@ -187,17 +192,24 @@ def _seeded(*parts: int | str) -> torch.Generator:
 
 def _encode(encode: Callable[[Tensor], Tensor], frames: Tensor, device: torch.device) -> Tensor:
     """Moments (T, V, 2C, h, w) of images (V, T, 3, H, W)."""
-    views = [
-        torch.cat([encode(part.to(device)) for part in view.split(_FRAMES_AT_ONCE)])
-        for view in frames
-    ]
+    views = [encode_in_blocks(lambda part: encode(part.to(device)), view) for view in frames]
     return torch.stack(views, dim=1)
+
+
+def encode_in_blocks(encode: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """What `encode` makes of images (N, 3, H, W), in memory that does not grow with N."""
+    at_once = max(1, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1]))
+    return torch.cat([encode(part) for part in images.split(at_once)])
 
 
 def _say_why(shelf: Shelf) -> None:
     """What in the caches that are there does not fit, before a new one is made."""
     for path in sorted(shelf.folder.parent.glob(f"*/{ABOUT}")):
-        found = json.loads(path.read_text())
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            print(f"{path.parent} is damaged ({error}), not used; delete it: rm -r {path.parent}")
+            continue
         if found.get("variant", "") == "":
             wrong = differences(shelf.about, found) or ["state of the dataset"]
             print(f"{path.parent} is of another {', '.join(wrong)}; encoding anew")
@@ -217,7 +229,12 @@ def encode_instructions(model: AnyPolicy, data: Demonstrations, *, cache: bool) 
         part = path.with_name(f".{path.stem}.{os.getpid()}.npy")
         np.save(part, _encode_texts(model, data.tasks).cpu().float().numpy())
         os.replace(part, path)
-    return torch.from_numpy(np.load(path)).to(model.device)
+    try:
+        return torch.from_numpy(np.load(path)).to(model.device)
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(
+            f"{path} is damaged ({error}); delete it, and the next run makes it anew: rm {path}"
+        ) from error
 
 
 def _encode_texts(model: AnyPolicy, texts: list[str]) -> Tensor:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from fnmatch import fnmatchcase
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from vp_agent.agent_config import ActionStats, AgentConfig, Config
 from vp_agent.errors import DatasetError, UnknownNameError, closest
@@ -18,7 +19,9 @@ from vp_agent.train.dataset import Chunk, Demonstrations
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.windows import action_range
 
+ActionRange = Literal["check", "keep", "data"]
 MOST_OUTSIDE = 0.25  # of the actions; more cannot be a mere difference between demonstrations
+LEAST_SPAN = 0.03  # of the agent's range: radians are 0.017 of degrees
 
 
 class Mixture:
@@ -134,6 +137,16 @@ def open_mixture(settings: TrainSettings, config: AgentConfig) -> Mixture:
         )
         for root, key_map in zip(settings.datasets, maps, strict=True)
     ]
+    if not any(part.train_episodes for part in parts):
+        counts = " + ".join(str(part.episodes) for part in parts)
+        raise DatasetError(
+            f"--holdout {settings.holdout:g} leaves none of the {counts} episodes to train on; "
+            "give a smaller one (0: hold none out)"
+        )
+    if not distributed.is_initialized() or distributed.get_rank() == 0:
+        for part in parts:
+            if not part.has_actions:
+                print(f"{part.root} has no actions: only its video can be learned")
     return as_mixture(parts, settings)
 
 
@@ -188,26 +201,43 @@ def learn_actions(config: Config, data: Mixture, settings: TrainSettings) -> Con
     if stats is None or settings.action_range == "data":
         stats = data.action_stats
     elif not settings.resume:  # a run that goes on was checked when it began
-        _check_range(stats, data, settings)
+        check_range(stats, data.actions_NA, name=data.name, action_range=settings.action_range)
     return config.replace(action_stats=stats, action_names=config.action_names or data.action_names)
 
 
-def _check_range(stats: ActionStats, data: Mixture, settings: TrainSettings) -> None:
-    actions_NA = data.actions_NA
+def check_range(
+    stats: ActionStats,
+    actions_NA: np.ndarray,
+    *,
+    name: str,
+    action_range: ActionRange,
+    flag: str = "--action-range ",
+) -> None:
+    """Refuses actions that are not the agent's by their range; `flag` is what says otherwise."""
     low, high = (np.array(x, np.float32) for x in (stats.min, stats.max))
+    span_A = np.ptp(actions_NA, axis=0) / (high - low)
+    least = int(span_A.argmin())
+    if action_range == "check" and span_A[least] < LEAST_SPAN:
+        raise DatasetError(
+            f"{name}: the actions' dimension {least} goes from "
+            f"{actions_NA[:, least].min():.3g} to {actions_NA[:, least].max():.3g}, the agent's "
+            f"from {low[least]:.3g} to {high[least]:.3g}: other units? If it only moves little, "
+            f"{flag}keep goes on with the agent's range; {flag}data takes the new one (the head "
+            "learns it anew)"
+        )
     outside_NA = (actions_NA < low) | (actions_NA > high)
     count = int(outside_NA.any(axis=1).sum())
     if not count:
         return
     worst = int(outside_NA.sum(axis=0).argmax())
     found = (
-        f"{data.name}: {count} of {len(actions_NA)} actions lie outside the range that the agent "
+        f"{name}: {count} of {len(actions_NA)} actions lie outside the range that the agent "
         f"was trained in, most in dimension {worst} ({actions_NA[:, worst].min():.3g} to "
         f"{actions_NA[:, worst].max():.3g}; the agent: {low[worst]:.3g} to {high[worst]:.3g})"
     )
-    if settings.action_range == "check" and count > MOST_OUTSIDE * len(actions_NA):
+    if action_range == "check" and count > MOST_OUTSIDE * len(actions_NA):
         raise DatasetError(
-            f"{found}: other units, or another robot? --action-range keep goes on with the "
-            "agent's range, --action-range data takes the new one (the head learns it anew)"
+            f"{found}: other units, or another robot? {flag}keep goes on with the agent's range, "
+            f"{flag}data takes the new one (the head learns it anew)"
         )
     warnings.warn(f"{found}; in flight they are cut to it", stacklevel=2)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import ConfigError
@@ -16,23 +17,27 @@ LORA_RANK = 16
 _WEIGHT, _COPY, _GRADIENT, _BUCKET, _ADAM, _EMA = 4, 2, 4, 4, 8, 4  # bytes
 _FILLED = 0.9  # of a GPU's memory; the rest is the allocator's and CUDA's
 _GIB = 2**30
+_SHARDS = 8  # the paper's GPUs
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Peak rates in TFLOP/s, dense, of the makers' data sheets; memory in 10^9 bytes."""
+    """Peak rates in TFLOP/s, dense, of the makers' data sheets.
+
+    Memory is what PyTorch's out-of-memory errors call the total capacity: the driver keeps some.
+    """
 
     name: str
-    memory_gb: float
+    memory_gib: float
     peak_16_bits: float
     peak_32_bits: float
 
 
 GPUS = (
-    Gpu("RTX 4090", 24, 165.2, 82.6),  # Ada whitepaper, table 2, FP32 accumulate
-    Gpu("A100", 80, 312, 19.5),  # A100 80GB SXM data sheet
-    Gpu("H100", 80, 989.4, 66.9),  # H100 SXM data sheet
-    Gpu("H200", 141, 989.4, 66.9),  # H200 SXM data sheet
+    Gpu("RTX 4090", 23.6, 165.2, 82.6),  # Ada whitepaper, table 2, FP32 accumulate
+    Gpu("A100", 79.2, 312, 19.5),  # A100 80GB SXM data sheet
+    Gpu("H100", 79.1, 989.4, 66.9),  # H100 SXM data sheet
+    Gpu("H200", 139.8, 989.4, 66.9),  # H200 SXM data sheet
 )
 
 
@@ -44,30 +49,50 @@ class Variant:
     cost: StepCost
     autocast: bool
     ema: bool
+    cached: bool
     samples: int
 
     @cached_property
     def memory(self) -> dict[str, int]:
-        """Line by line, with `samples` on the GPU."""
+        """Line by line, with `samples` on one GPU."""
         cost = self.cost
         lines = {
             "weights, fp32": _WEIGHT * cost.parameters,
             "their 16-bit copies": _COPY * cost.computed if self.autocast else 0,
             "gradients": _GRADIENT * cost.trained,
-            "their buckets (several GPUs)": _BUCKET * cost.trained,
             "AdamW's moments": _ADAM * cost.trained,
             "averaged weights": _EMA * cost.trained if self.ema else 0,
         }
-        return lines | {"activations": cost.activation_bytes * self.samples}
+        activations = cost.activation_bytes * self.samples
+        if self.cached:
+            return lines | {"activations": activations}
+        # One after the other: the latents are there before the forward pass begins.
+        return lines | {"activations, or encoding": max(activations, cost.encode_bytes)}
 
     @property
     def total(self) -> int:
         """Sum of `memory`."""
         return sum(self.memory.values())
 
-    def fitting(self, gpu: Gpu) -> int:
-        """Samples for which there is room on one GPU."""
-        room = _FILLED * gpu.memory_gb * 1e9 - (self.total - self.memory["activations"])
+    @property
+    def copied(self) -> int:
+        """The same on each of several GPUs, where gradients also lie in DDP's buckets."""
+        return self.total + _BUCKET * self.cost.trained
+
+    def sharded(self, gpus: int) -> int:
+        """The same with FSDP, but for the few blocks that are whole at one time."""
+        cost, per_learned = self.cost, _GRADIENT + _ADAM + (_EMA if self.ema else 0)
+        spread = _WEIGHT * cost.computed + per_learned * cost.trained
+        return self.total - spread + spread // gpus
+
+    def fitting(self, gpu: Gpu, *, several: bool = False) -> int:
+        """Samples for which there is room on one GPU, or on each of several."""
+        *fixed, _ = self.memory.values()
+        room = _FILLED * gpu.memory_gib * _GIB - sum(fixed)
+        if several:
+            room -= _BUCKET * self.cost.trained
+        if not self.cached and room < self.cost.encode_bytes:
+            return 0
         return max(0, int(room // self.cost.activation_bytes))
 
     def days(self, gpu: Gpu, *, steps: int, utilisation: float, cached: bool) -> float:
@@ -83,6 +108,7 @@ class Plan:
 
     settings: TrainSettings
     variants: tuple[Variant, ...]
+    chosen: str
 
     def __str__(self) -> str:
         settings, plain = self.settings, self.variants[0].cost
@@ -93,6 +119,7 @@ class Plan:
             f"{plain.parameters / 1e6:,.1f} M parameters, heads, VAE and text tower included",
             f"encoding a sample's frames, which the latent cache saves: "
             f"{plain.encode_flops / 1e12:.3g} TFLOP, {plain.encode_bytes / _GIB:.3g} GiB",
+            f"this command is the column {self.chosen!r}",
             "",
             _row("", [variant.name for variant in self.variants]),
             _row("TFLOP per sample", [f"{v.cost.flops / 1e12:.3g}" for v in self.variants]),
@@ -103,10 +130,15 @@ class Plan:
         for name in self.variants[0].memory:
             lines.append(_row(f"  {name}", [f"{v.memory[name] / _GIB:.2f}" for v in self.variants]))
         lines.append(_row("  total", [f"{v.total / _GIB:.2f}" for v in self.variants]))
-        lines += ["", f"samples for which there is room ({_FILLED:.0%} of the memory)"]
+        copies = [f"{v.copied / _GIB:.2f}" for v in self.variants]
+        lines.append(_row("  total, DDP on several GPUs", copies))
+        shares = [f"{v.sharded(_SHARDS) / _GIB:.2f}" for v in self.variants]
+        lines.append(_row(f"  total, FSDP on {_SHARDS} GPUs", shares))
+        lines += ["", f"room for samples in {_FILLED:.0%} of the memory: one GPU, each of several"]
         for gpu in GPUS:
-            label = f"  {gpu.name}, {gpu.memory_gb:g} GB"
-            lines.append(_row(label, [f"{variant.fitting(gpu)}" for variant in self.variants]))
+            label = f"  {gpu.name}, {gpu.memory_gib:g} GiB"
+            cells = [f"{v.fitting(gpu)}, {v.fitting(gpu, several=True)}" for v in self.variants]
+            lines.append(_row(label, cells))
         for utilisation in UTILISATION:
             for cached in (True, False):
                 source = "latents from the cache" if cached else "encoding every sample"
@@ -131,32 +163,53 @@ def _row(label: str, cells: list[str]) -> str:
 
 def plan(settings: TrainSettings) -> Plan:
     """Counts what the command would cost; nothing is read but the agent's configuration."""
-    if settings.stage in ("vae", "policy"):
-        raise ConfigError(
-            f"--plan counts the stages video, action, joint and none, not {settings.stage}"
-        )
-    config, autocast = _config(settings), settings.mixed_precision != "no"
-    ways, rank = {"plain": {}}, settings.lora_rank or LORA_RANK
-    if not settings.head_only:  # there the U-Net has no backward pass
-        ways |= {
-            "checkpointing": {"checkpointing": True},
-            f"LoRA {rank}": {"lora_rank": rank},
-            "both": {"lora_rank": rank, "checkpointing": True},
-        }
+    ways = _ways(settings)
     return Plan(
         settings=settings,
-        variants=tuple(
-            Variant(
-                name=name,
-                cost=count_step(
-                    config, settings.stage, autocast=autocast, draws=settings.action_draws, **way
-                ),
-                autocast=autocast,
-                ema=bool(settings.ema_decay),
-                samples=settings.batch_size,
-            )
-            for name, way in ways.items()
+        variants=tuple(_count(settings, name, way) for name, way in ways.items()),
+        chosen=_chosen(settings),
+    )
+
+
+def own_way(settings: TrainSettings) -> Variant:
+    """The one way in which the command itself would run."""
+    name = _chosen(settings)
+    return _count(settings, name, _ways(settings)[name])
+
+
+def _ways(settings: TrainSettings) -> dict[str, dict[str, Any]]:
+    if settings.head_only:  # there the U-Net has no backward pass
+        return {"plain": {}}
+    rank = settings.lora_rank or LORA_RANK
+    return {
+        "plain": {},
+        "checkpointing": {"checkpointing": True},
+        f"LoRA {rank}": {"lora_rank": rank},
+        "both": {"lora_rank": rank, "checkpointing": True},
+    }
+
+
+def _chosen(settings: TrainSettings) -> str:
+    if settings.head_only:
+        return "plain"
+    if settings.lora_rank:
+        return "both" if settings.gradient_checkpointing else f"LoRA {settings.lora_rank}"
+    return "checkpointing" if settings.gradient_checkpointing else "plain"
+
+
+def _count(settings: TrainSettings, name: str, way: dict[str, Any]) -> Variant:
+    stage, autocast = settings.stage, settings.mixed_precision != "no"
+    if stage in ("vae", "policy"):
+        raise ConfigError(f"--plan counts the stages video, action, joint and none, not {stage}")
+    return Variant(
+        name=name,
+        cost=count_step(
+            _config(settings), stage, autocast=autocast, draws=settings.action_draws, **way
         ),
+        autocast=autocast,
+        ema=bool(settings.ema_decay),
+        cached=settings.cache,
+        samples=settings.batch_size,
     )
 
 

@@ -36,7 +36,8 @@ class TrainSettings:
     others only the video is."""
     action_range: Literal["check", "keep", "data"] = "check"
     """An agent that has learned actions keeps their range; check: if at most a quarter of the new
-    ones lie outside; keep: in any case; data: no, it takes the new data's."""
+    ones lie outside and none of their dimensions spans less than 3 % of it; keep: in any case;
+    data: no, it takes the new data's."""
     preset: str | None = None
     """Configuration to start from scratch with, or to make from Stable Video Diffusion (see
     vp_agent.presets)."""

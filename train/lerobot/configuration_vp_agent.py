@@ -27,9 +27,10 @@ FIELDS = {
     "n_action_steps": "execute",
     "action_dim": "action_dim",
     "fps": "control_hz",
+    "image_transform": "image_transform",
 }
 # What the weights of a trained agent were made for.
-FIXED = ("views", "num_video_frames", "action_dim")
+FIXED = ("views", "num_video_frames", "action_dim", "image_transform")
 
 
 @PreTrainedConfig.register_subclass("vp_agent")
@@ -61,6 +62,8 @@ class VPAgentConfig(PreTrainedConfig):
     n_action_steps: int | None = None
     action_dim: int | None = None
     fps: float | None = None
+    image_transform: str | None = None
+    """How the dataset's images lie: flip_v (upright), raw or rot180 (LIBERO's)."""
 
     tier: str = "default"
     """Named sampler setting of the model."""
@@ -76,6 +79,9 @@ class VPAgentConfig(PreTrainedConfig):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast in training."""
 
+    action_range: Literal["check", "keep", "data"] = "check"
+    """An agent that has learned actions keeps their range; check: if at most a quarter of the new
+    ones lie outside; keep: in any case; data: no, it takes the new data's. Holds for one run."""
     condition_dropout: float = 0.1
     action_draws: int = 1
     video_weight: float | None = None

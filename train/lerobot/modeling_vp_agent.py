@@ -16,8 +16,7 @@ from torch import Tensor
 
 from vp_agent.agent import VideoPolicyAgent
 from vp_agent.checkpoints.svd import start_from_svd
-from vp_agent.config import ActionStats
-from vp_agent.errors import DatasetError, require
+from vp_agent.errors import require
 from vp_agent.folder import load_agent
 from vp_agent.locate import LEROBOT_WEIGHTS, is_lerobot_policy, locate
 from vp_agent.model.shortcuts import freeze_idle
@@ -26,6 +25,7 @@ from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
 from vp_agent.train.batches import Batch
 from vp_agent.train.dataset import Chunk
+from vp_agent.train.latent_cache import encode_in_blocks
 from vp_agent.train.lerobot.configuration_vp_agent import VPAgentConfig
 from vp_agent.train.lerobot.film import film, imagined
 from vp_agent.train.lerobot.frames import (
@@ -36,9 +36,14 @@ from vp_agent.train.lerobot.frames import (
     strided,
 )
 from vp_agent.train.lerobot.processor_vp_agent import make_vp_agent_pre_post_processors
+from vp_agent.train.lerobot.training_data import (
+    check_action_range,
+    check_actions,
+    check_images,
+)
 from vp_agent.train.losses import policy_losses
 from vp_agent.train.stages import PARTS
-from vp_agent.train.windows import to_signed
+from vp_agent.train.windows import action_range, to_signed
 from vp_agent.wrappers.lerobot_keys import IMAGES
 
 
@@ -71,7 +76,8 @@ class VPAgentPolicy(PreTrainedPolicy):
 
         Raises:
             ConfigError: the action stage without a trained U-Net.
-            DatasetError: the dataset has another rate or another width of actions.
+            DatasetError: the dataset has another rate, images that lie otherwise, or actions of
+                another width, name or range.
         """
         super().__init__(config)
         config.validate_features()
@@ -84,7 +90,8 @@ class VPAgentPolicy(PreTrainedPolicy):
             for parameter in self.model.parameters():
                 parameter.data = parameter.data.clone()
         if dataset_stats is not None and config.stage != "video":
-            self._learn_range(dataset_stats)
+            where = "the dataset" if dataset_meta is None else dataset_meta.repo_id
+            self._learn_range(dataset_stats, where=where)
         self.model.requires_grad_(False)
         for part in PARTS[config.stage]:
             getattr(self.model, part).requires_grad_(True)
@@ -129,6 +136,7 @@ class VPAgentPolicy(PreTrainedPolicy):
         self, save_directory: Path, state_dict: dict[str, Tensor] | None = None
     ) -> None:
         self.config.agent = self.config.svd = None  # what comes next starts here
+        self.config.action_range = "check"
         super()._save_pretrained(save_directory, state_dict=state_dict)
         save_tokenizer(self.model.tokenizer, save_directory / "tokenizer")
         # LeRobot's commands ask a folder for these; its trainer writes its own over them.
@@ -216,30 +224,25 @@ class VPAgentPolicy(PreTrainedPolicy):
         return film(frames, self.model.config)
 
     def _check(self, dataset_meta: Any) -> None:
-        config = self.model.config
-        if dataset_meta.fps != config.control_hz:
-            raise DatasetError(
-                f"{dataset_meta.repo_id} has {dataset_meta.fps} fps, the policy runs at "
-                f"{config.control_hz:g} Hz; from a preset, --policy.fps={dataset_meta.fps} sets it"
-            )
-        width = dataset_meta.features.get(ACTION, {"shape": (0,)})["shape"][0]
-        if self.config.stage != "video" and width != config.action_dim:
-            raise DatasetError(
-                f"{dataset_meta.repo_id} has {width}-D actions, the policy has action_dim "
-                f"{config.action_dim}; from a preset, --policy.action_dim sets it"
-            )
+        config, learns_actions = self.model.config, self.config.stage != "video"
+        layout, changes = check_images(dataset_meta, config), {}
+        if learns_actions:
+            names = check_actions(dataset_meta, config, layout)
+            changes["action_names"] = config.action_names or names
         note = f"{self.config.stage}, lerobot-train on {dataset_meta.repo_id}"
-        if note not in config.training:  # a resumed run has said so already
-            self._adopt(training=(*config.training, note))
+        if note not in config.training:  # a resumed run has said so, and was checked, already
+            changes["training"] = (*config.training, note)
+            if learns_actions and self.config.action_range == "data":
+                changes["action_stats"] = None
+            elif learns_actions:
+                check_action_range(dataset_meta, config, self.config.action_range)
+        self._adopt(**changes)
 
-    def _learn_range(self, dataset_stats: Mapping[str, Mapping[str, Any]]) -> None:
+    def _learn_range(self, dataset_stats: Mapping[str, Mapping[str, Any]], *, where: str) -> None:
         """The range of the first data the head learns from; a later stage keeps it."""
         if self.model.config.action_stats is None:
-            low, high = (
-                tuple(np.asarray(dataset_stats[ACTION][name], np.float32).tolist())
-                for name in ("min", "max")
-            )
-            self._adopt(action_stats=ActionStats(min=low, max=high))
+            ends = [np.asarray(dataset_stats[ACTION][x], np.float32) for x in ("min", "max")]
+            self._adopt(action_stats=action_range(np.stack(ends), where=where))
 
     def _adopt(self, **changes: Any) -> None:
         self.model.config = self.model.config.replace(**changes)
@@ -260,12 +263,12 @@ class VPAgentPolicy(PreTrainedPolicy):
             actions_BKA = batch[ACTION].float().to(model.device)
             is_pad_BK = read_mask(batch, [ACTION], shape=(size, config.horizon))
         tasks = read_instructions(batch, count=size)
-        for task in set(tasks) - self._texts.keys():
-            self._texts[task] = model.encode_text([task])
-        # The rounding of half precision would show in every latent.
+        # The rounding of half precision would show in every latent, and in the text.
         with torch.autocast(model.device.type, enabled=False):
-            moments = model.encode_frames(pixels.flatten(0, 2)).unflatten(0, pixels.shape[:3])
-            condition = model.encode_condition(current.flatten(0, 1))
+            for task in set(tasks) - self._texts.keys():
+                self._texts[task] = model.encode_text([task])
+            moments = encode_in_blocks(model.encode_frames, pixels.flatten(0, 2))
+            condition = encode_in_blocks(model.encode_condition, current.flatten(0, 1))
         return Batch(
             chunk=Chunk(
                 actions_BKA=actions_BKA,
@@ -275,7 +278,7 @@ class VPAgentPolicy(PreTrainedPolicy):
             ),
             text_B1D=torch.cat([self._texts[task] for task in tasks]).to(model.device),
             has_actions_B=torch.ones(size, dtype=torch.bool),
-            moments_BVTChw=moments,
+            moments_BVTChw=moments.unflatten(0, pixels.shape[:3]),
             condition_BVChw=condition.unflatten(0, current.shape[:2]),
         )
 
