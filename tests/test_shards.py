@@ -39,7 +39,7 @@ def base(tmp_path_factory) -> TrainSettings:
     folder = tmp_path_factory.mktemp("base")
     save_agent(small_model(SMALL), folder / "start", card="")
     return TrainSettings(
-        stage="joint",
+        stage="video",
         data=write_toy_dataset(folder / "toy", size=32, steps=14),
         init=folder / "start",
         out=Path("unused"),
@@ -83,7 +83,7 @@ def run(
 ) -> tuple[list[int], str]:
     log = settings.out.with_name(f"{settings.out.name}.log")
     trainers = start_trainers(settings, log, processes=2, before=before, launch=launch)
-    return end(trainers, log)
+    return end(trainers, log, timeout_s=400)  # thousands of collectives wait on busy cores
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +132,14 @@ def test_shards_end_with_the_weights_metrics_and_pictures_of_copies(sharded, tmp
     "settings",
     [
         {"stage": "action"},  # a frozen U-Net, left after its last tap
-        {"stage": "video", "lora_rank": 4, "gradient_checkpointing": True},
+        {"stage": "joint", "lora_rank": 4, "gradient_checkpointing": True},
     ],
-    ids=["action", "lora"],
+    ids=["action", "joint-lora"],
 )
 def test_shards_of_other_stages_do_too(base, tmp_path, settings):
     if "lora_rank" in settings:
         pytest.importorskip("peft", reason="needs the extra [lora]")
-    settings = replace(base, **settings, steps=2, accumulation=1, holdout=0, out=tmp_path / "run")
+    settings = replace(base, **settings, steps=1, accumulation=1, holdout=0, out=tmp_path / "run")
     codes, text = run(settings, FSDP2)
     assert codes == [0, 0], text
     assert_same_as_copies(settings, tmp_path)
@@ -165,7 +165,7 @@ def test_a_sharded_checkpoint_is_an_agent_like_any_other(sharded):
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_a_number_stops_a_sharded_run(base, tmp_path):
-    settings = replace(base, stage="video", save_every=1, holdout=0, out=tmp_path / "run")
+    settings = replace(base, save_every=1, holdout=0, out=tmp_path / "run")
     codes, text = run(settings, FSDP2, before=partial(poison, 1))
     assert codes == [1, 1]
     assert text.count("NonFiniteLoss: step 2: gradient norm nan; process 1: loss nan") == 2

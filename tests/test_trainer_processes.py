@@ -43,10 +43,10 @@ def base(tmp_path_factory) -> TrainSettings:
     )
 
 
-def end(trainers, log: Path) -> tuple[list[int], str]:
+def end(trainers, log: Path, *, timeout_s: float = 120) -> tuple[list[int], str]:
     """Exit codes and everything printed."""
     for trainer in trainers:
-        trainer.join(120)
+        trainer.join(timeout_s)
         trainer.kill()
     text = "".join(x.read_text() for x in sorted(log.parent.glob(f"{log.name}.*")))
     return [trainer.exitcode for trainer in trainers], text
