@@ -2,6 +2,7 @@
 
 # B batch, V views, T frames per view, C channels, H W pixels
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def evaluate_holdout(
     generator = torch.Generator().manual_seed(mix(settings.seed, "holdout"))
     ids = ids[torch.randperm(len(ids), generator=generator)[:LOSS_WINDOWS].numpy()]
     if isinstance(model, DiffusionPolicy):
-        return _actions_alone(model, batches, ids, generator=generator)
+        return _actions_alone(model, batches, ids, settings, generator=generator)
     if settings.stage == "vae":
         return _reconstruction(model, batches, ids[:SAMPLE_WINDOWS], picture)
     losses = [
@@ -53,7 +54,7 @@ def evaluate_holdout(
             generator=generator,
             with_actions=settings.stage != "video",
         )
-        for part in np.array_split(ids, max(1, len(ids) // 32))
+        for part in _parts(ids, settings)
     ]
     metrics = {"holdout_video": float(np.mean([x.video.item() for x in losses]))}
     if settings.stage != "video":
@@ -62,51 +63,84 @@ def evaluate_holdout(
     whole = ids[~data.chunk(ids).frame_is_pad_BT.any(1).numpy()][:SAMPLE_WINDOWS]
     if not len(whole):  # every held-out episode is shorter than the imagined video
         return metrics
-    return metrics | _imagination(model, batches, whole, picture, generator=generator)
+    return metrics | _imagination(model, batches, _parts(whole, settings), picture, generator)
+
+
+def _parts(ids: np.ndarray, settings: TrainSettings) -> list[np.ndarray]:
+    """As many windows at a time as in training, which the memory is known to hold."""
+    return np.array_split(ids, math.ceil(len(ids) / settings.batch_size))
 
 
 def _actions_alone(
-    model: DiffusionPolicy, batches: Batches, ids: np.ndarray, *, generator: torch.Generator
+    model: DiffusionPolicy,
+    batches: Batches,
+    ids: np.ndarray,
+    settings: TrainSettings,
+    *,
+    generator: torch.Generator,
 ) -> dict[str, float]:
     ids = ids[batches.data.labelled_N[ids]]
     if not len(ids):
         return {}
     losses = [
         noise_losses(model, batches.load(part, generator=generator), generator=generator)
-        for part in np.array_split(ids, max(1, len(ids) // 32))
+        for part in _parts(ids, settings)
     ]
-    config, batch = model.config, batches.load(ids[:SAMPLE_WINDOWS], generator=generator)
-    shape = (len(batch.images_BVCHW), config.horizon, config.action_dim)
-    actions = sample_actions(
-        model,
-        batch.images_BVCHW,
-        batch.text_B1D,
-        tier=config.tier("default"),
-        noise_BKA=torch.randn(shape, generator=generator).to(model.device),
-    )
+    config, errors = model.config, []
+    for part in _parts(ids[:SAMPLE_WINDOWS], settings):
+        batch = batches.load(part, generator=generator)
+        shape = (len(part), config.horizon, config.action_dim)
+        actions = sample_actions(
+            model,
+            batch.images_BVCHW,
+            batch.text_B1D,
+            tier=config.tier("default"),
+            noise_BKA=torch.randn(shape, generator=generator).to(model.device),
+        )
+        errors.append(_action_errors(actions, batch, config))
     return {
         "holdout_action": float(np.mean([x.action.item() for x in losses])),
-        "action_mae": _action_mae(actions, batch, config),
+        "action_mae": torch.cat(errors).mean().item(),
     }
 
 
-def _action_mae(actions_BKA: Tensor, batch: Batch, config: AgentConfig) -> float:
-    """Mean absolute error in normalised units of the actions that are real."""
+def _action_errors(actions_BKA: Tensor, batch: Batch, config: AgentConfig) -> Tensor:
+    """Absolute errors in normalised units of the actions that are real, one per action."""
     assert config.action_stats is not None
     wanted = normalise(batch.chunk.actions_BKA, config.action_stats)
-    error = (actions_BKA - wanted).abs().mean(-1)[~batch.chunk.action_is_pad_BK]
-    return error.mean().item()
+    return (actions_BKA - wanted).abs().mean(-1)[~batch.chunk.action_is_pad_BK]
 
 
 def _imagination(
     model: VideoPolicy,
     batches: Batches,
-    ids: np.ndarray,
+    parts: list[np.ndarray],
     picture: Path | None,
-    *,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    config, data = model.config, batches.data
+    config = model.config
+    videos, errors = zip(
+        *(_imagine(model, batches, part, generator) for part in parts), strict=True
+    )
+    imagined, true = torch.cat(videos), to_signed(batches.data.pixels(np.concatenate(parts)))
+    metrics: dict[str, float] = {}
+    for v, view in enumerate(config.views):
+        metrics[f"psnr_last_{view}"] = psnr(imagined[:, v, -1], true[:, v, -1])
+        metrics[f"psnr_copy_{view}"] = psnr(true[:, v, 0], true[:, v, -1])
+    if config.action_stats is not None:
+        metrics["action_mae"] = torch.cat(errors).mean().item()
+    if picture is not None:
+        contact_sheet(picture, true[:SHOWN], imagined[:SHOWN])
+        frame_hz = config.control_hz / max(config.frame_stride, 1)
+        clip(picture.with_suffix(".mp4"), true[:SHOWN], imagined[:SHOWN], fps=frame_hz)
+    return metrics
+
+
+def _imagine(
+    model: VideoPolicy, batches: Batches, ids: np.ndarray, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Imagined frames (B, V, T, 3, H, W), and the errors of the actions, if it has learnt any."""
+    config = model.config
     batch = batches.load(ids, generator=generator)
     condition = canvas.compose_condition(
         model.condition_latents(batch.condition_BVChw), frames=config.frames_per_view
@@ -123,18 +157,9 @@ def _imagination(
     )
     assert result.video_BSChw is not None  # asked for
     imagined = model.decode_video(result.video_BSChw).cpu()
-    true = to_signed(data.pixels(ids))
-    metrics: dict[str, float] = {}
-    for v, view in enumerate(config.views):
-        metrics[f"psnr_last_{view}"] = psnr(imagined[:, v, -1], true[:, v, -1])
-        metrics[f"psnr_copy_{view}"] = psnr(true[:, v, 0], true[:, v, -1])
-    if config.action_stats is not None:
-        metrics["action_mae"] = _action_mae(result.actions_BKA, batch, config)
-    if picture is not None:
-        contact_sheet(picture, true[:SHOWN], imagined[:SHOWN])
-        frame_hz = config.control_hz / max(config.frame_stride, 1)
-        clip(picture.with_suffix(".mp4"), true[:SHOWN], imagined[:SHOWN], fps=frame_hz)
-    return metrics
+    if config.action_stats is None:
+        return imagined, torch.empty(0)
+    return imagined, _action_errors(result.actions_BKA, batch, config)
 
 
 def _reconstruction(
