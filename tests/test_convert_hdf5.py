@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,12 @@ def test_robomimics_own_reader_gives_the_same_actions_and_images(files, converte
     from vp_agent.envs.rendering import choose_gl
 
     choose_gl()  # before robosuite, which robomimic imports, chooses for every later test
-    from robomimic.utils import obs_utils
-    from robomimic.utils.dataset import SequenceDataset
+    obs_utils = import_module("robomimic.utils.obs_utils")
+    sequences = import_module("robomimic.utils.dataset").SequenceDataset
 
     key = "robot0_agentview_left_image"
     obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"rgb": [key]}})
-    source: Any = SequenceDataset(
+    source = sequences(
         str(files[0]), obs_keys=(key,), dataset_keys=("actions",), load_next_obs=False
     )
     dataset = load(converted[1])
