@@ -44,7 +44,7 @@ def base(tmp_path_factory) -> TrainSettings:
         init=folder / "start",
         out=Path("unused"),
         steps=3,
-        batch_size=2,
+        batch_size=4,
         accumulation=2,
         lr=1e-3,
         head_lr=1e-3,
