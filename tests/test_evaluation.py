@@ -13,6 +13,7 @@ from pilots import Looker, Reach, episode
 from vp_agent.errors import ConfigError
 from vp_agent.evaluation.episode import EnvironmentFailed, fly
 from vp_agent.evaluation.film import Film, compose, imagined_frame
+from vp_agent.evaluation.policy import ByStep
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.statistics import summarise, wilson_interval
 
@@ -26,6 +27,23 @@ def test_an_agent_that_looks_succeeds_and_its_line_says_how() -> None:
     assert line["instruction"] == "move the column to the left"
     assert line["video"] is None
     assert line["simulator"] == {"reach": "1"}
+
+
+def test_anything_that_acts_and_resets_flies_step_by_step() -> None:
+    class Mine:
+        seeds: list[int] = []
+
+        def reset(self, *, seed: int) -> None:
+            self.seeds.append(seed)
+
+        def act(self, obs: Any) -> list[float]:
+            return [-1.0 if obs["pixels"]["left"].any() else 1.0, *[0.0] * 6]
+
+    mine = Mine()
+    line = fly(ByStep(mine), Reach(), episode(3))
+    assert line["success"]
+    assert line["plans"] == line["steps"]
+    assert mine.seeds == [episode(3).policy_seed]
 
 
 def test_a_line_names_the_scene_that_the_environment_drew() -> None:

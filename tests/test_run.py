@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from small import SMALL, small_model
-from toy_data import write_toy_dataset
+from trainers import toy_settings
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
@@ -35,20 +35,11 @@ from vp_agent.train.trainer import train
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> TrainSettings:
-    folder = tmp_path_factory.mktemp("base")
-    save_agent(small_model(SMALL.replace(action_stats=None)), folder / "start", card="")
-    return TrainSettings(
+    return toy_settings(
+        tmp_path_factory.mktemp("base"),
+        small_model(SMALL.replace(action_stats=None)),
         stage="action",
-        data=write_toy_dataset(folder / "toy", size=32, steps=14),
-        init=folder / "start",
-        out=Path("unused"),
         steps=3,
-        batch_size=2,
-        holdout=0,
-        save_every=1,
-        log_every=1,
-        threads=1,
-        device="cpu",
     )
 
 

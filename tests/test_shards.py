@@ -12,17 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small import SMALL, small_model, small_observation
-from toy_data import write_toy_dataset
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
 from test_trainer_processes import end, poison
-from trainers import start_trainers
+from trainers import start_trainers, toy_settings
 
 from vp_agent import VideoPolicyAgent
 from vp_agent.errors import ConfigError
 from vp_agent.files import hash_tree
-from vp_agent.folder import save_agent
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.shards import asks_for_shards
 
@@ -36,13 +34,10 @@ FSDP2 = {
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> TrainSettings:
-    folder = tmp_path_factory.mktemp("base")
-    save_agent(small_model(SMALL), folder / "start", card="")
-    return TrainSettings(
+    return toy_settings(
+        tmp_path_factory.mktemp("base"),
+        small_model(SMALL),
         stage="video",
-        data=write_toy_dataset(folder / "toy", size=32, steps=14),
-        init=folder / "start",
-        out=Path("unused"),
         steps=3,
         batch_size=4,
         accumulation=2,
@@ -52,9 +47,6 @@ def base(tmp_path_factory) -> TrainSettings:
         holdout=0.2,
         save_every=2,
         eval_every=2,  # so that a step follows an evaluation
-        log_every=1,
-        threads=1,
-        device="cpu",
     )
 
 

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +10,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small import SMALL, small_model
-from toy_data import write_toy_dataset
+from trainers import toy_settings
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
 from vp_agent.errors import ConfigError
-from vp_agent.folder import load_agent, save_agent
+from vp_agent.folder import load_agent
 from vp_agent.train.batches import Batch, Batches
 from vp_agent.train.checkpoint import trainable
 from vp_agent.train.dataset import Demonstrations
@@ -29,22 +28,7 @@ from vp_agent.train.trainer import train
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> TrainSettings:
-    folder = tmp_path_factory.mktemp("base")
-    save_agent(small_model(), folder / "start", card="")
-    return TrainSettings(
-        stage="joint",
-        data=write_toy_dataset(folder / "toy", size=32, steps=14),
-        init=folder / "start",
-        out=Path("unused"),
-        steps=2,
-        batch_size=2,
-        lr=1e-3,
-        holdout=0,
-        save_every=1,
-        log_every=1,
-        threads=1,
-        device="cpu",
-    )
+    return toy_settings(tmp_path_factory.mktemp("base"), small_model(), stage="joint", lr=1e-3)
 
 
 @pytest.fixture(scope="module")

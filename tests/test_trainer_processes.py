@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 from small import SMALL, small_model
-from toy_data import write_toy_dataset
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
-from trainers import start_trainers
+from trainers import start_trainers, toy_settings
 
 from vp_agent.files import hash_tree
-from vp_agent.folder import save_agent
 from vp_agent.train.settings import TrainSettings
 
 pytestmark = pytest.mark.slow  # processes of their own
@@ -26,20 +24,11 @@ pytestmark = pytest.mark.slow  # processes of their own
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> TrainSettings:
-    folder = tmp_path_factory.mktemp("base")
-    save_agent(small_model(SMALL.replace(action_stats=None)), folder / "start", card="")
-    return TrainSettings(
+    return toy_settings(
+        tmp_path_factory.mktemp("base"),
+        small_model(SMALL.replace(action_stats=None)),
         stage="joint",
-        data=write_toy_dataset(folder / "toy", size=32, steps=14),
-        init=folder / "start",
-        out=Path("unused"),
         steps=6,
-        batch_size=2,
-        holdout=0,
-        save_every=1,
-        log_every=1,
-        threads=1,
-        device="cpu",
     )
 
 

@@ -1,4 +1,7 @@
-"""Trainings in processes of their own, forked from one that has torch and LeRobot imported."""
+"""Trainings of a small policy, here and in processes of their own.
+
+Those are forked from one that has torch and LeRobot imported.
+"""
 
 import multiprocessing
 import os
@@ -8,10 +11,28 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from toy_data import write_toy_dataset
+
+from vp_agent.folder import save_agent
+from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.train.settings import TrainSettings
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["vp_agent.train.trainer", "lerobot.datasets.lerobot_dataset"])
+
+
+def toy_settings(folder: Path, start: VideoPolicy, **changes: Any) -> TrainSettings:
+    """Of a short training of `start` on a toy dataset, both of which it writes into `folder`."""
+    save_agent(start, folder / "start", card="")
+    short = {"steps": 2, "batch_size": 2, "holdout": 0, "save_every": 1, "log_every": 1}
+    return TrainSettings(
+        data=write_toy_dataset(folder / "toy", size=32, steps=14),
+        init=folder / "start",
+        out=Path("unused"),
+        threads=1,
+        device="cpu",
+        **{**short, **changes},
+    )
 
 
 def start_trainers(
