@@ -70,6 +70,7 @@ class Worker:
 
         Raises:
             WorkerRefused: the interpreter does not run, or not this vp_agent.
+            WorkerDied: a signal ended it while it started.
         """
         self.python = sys.executable if python == "self" else python
         if shutil.which(self.python) is None:
@@ -112,6 +113,8 @@ class Worker:
             raise
         except WorkerError as error:
             self.kill()
+            if isinstance(error, WorkerDied) and (self._process.returncode or 0) < 0:
+                raise  # by a signal: says nothing of the interpreter, and another try may work
             raise WorkerRefused(
                 f"{self.python} cannot run environments of vp_agent {vp_agent.__version__}: {error}"
             ) from error

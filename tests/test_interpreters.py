@@ -16,7 +16,13 @@ from vp_agent.envs import interpreters, worker_process
 from vp_agent.envs.families import Family
 from vp_agent.envs.interpreters import Place, make_env, place_of, read_places
 from vp_agent.envs.worker import WorkerEnv
-from vp_agent.errors import ConfigError, MissingExtraError, UnknownNameError, WorkerRefused
+from vp_agent.errors import (
+    ConfigError,
+    MissingExtraError,
+    UnknownNameError,
+    WorkerDied,
+    WorkerRefused,
+)
 
 LIFT = "Robosuite-Lift-v0"
 TOY = "worker_envs:Noise-v0"
@@ -111,6 +117,14 @@ def test_lift_looks_the_same_in_a_worker(config):
         return [*seen, facts]
 
     assert same(fly(), fly(python=sys.executable))
+
+
+def test_a_worker_killed_while_it_starts_is_no_refused_interpreter(tmp_path):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o755)
+    with pytest.raises(WorkerDied, match=r"killed by SIGKILL .* during start"):
+        WorkerEnv("Robosuite-Lift-v0", python=str(program))
 
 
 def test_a_program_that_is_no_interpreter_is_refused():
