@@ -295,17 +295,6 @@ def test_damaged_instructions_name_the_file_to_delete(root, keep):
         encode_instructions(model, data, cache=True)
 
 
-def test_a_cache_from_before_there_were_variants_is_read(root):
-    model, data = small_model(FRESH), Demonstrations(root, FRESH)
-    LatentCache(model, data)
-    about = root / "vp_cache" / cache_key(model, data) / "about.json"
-    shape = json.loads(about.read_text())["shape"]
-    about.write_text(json.dumps({"shape": shape, "dataset": "square"}))
-    made = about.stat().st_mtime_ns
-    LatentCache(model, data)
-    assert about.stat().st_mtime_ns == made
-
-
 def test_the_command_encodes_ahead_what_training_reads(root, tmp_path, capsys, monkeypatch):
     save_agent(small_model(FRESH), tmp_path / "agent", card="")
     settings = CacheSettings(data=root, init=tmp_path / "agent", jitter=True, cache_variants=2)

@@ -34,7 +34,9 @@ def config(tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path / "runs")
     monkeypatch.delenv("VP_AGENT_CONFIG", raising=False)
-    return (tmp_path / "vp-agent.toml").write_text
+    file = tmp_path / "vp-agent.toml"
+    file.write_text("")  # else one further up would be found
+    return file.write_text
 
 
 def test_without_an_entry_everything_runs_in_this_process(config):

@@ -50,35 +50,49 @@ class Variants:
 
 
 def cache_key(model: VideoPolicy, data: Demonstrations) -> str:
-    """Hash of all that the latents depend on: VAE weights, views, resolution and dataset."""
-    return _plain(model, data).hexdigest()[:16]
+    """Name of the plain latents' folder."""
+    return _name(depends_on(model, data), variant="")
 
 
-def _plain(model: VideoPolicy, data: Demonstrations) -> Any:
-    digest, config = hashlib.sha256(), data.config
-    _hash_encoder(digest, model.vae)
-    info = (data.root / "meta" / "info.json").read_bytes()
-    digest.update(json.dumps([config.views, config.resolution]).encode() + info)
-    _hash_files(digest, data)
-    if data.layout.key_map != "own" or data.flips:
-        digest.update(json.dumps([data.layout.views, data.flips]).encode())
-    return digest
+def depends_on(model: VideoPolicy, data: Demonstrations) -> dict[str, Any]:
+    """All that the plain latents depend on, what is long as a hash."""
+    return {
+        "vae": _hash_encoder(model.vae),
+        "videos": _hash_files(data),
+        "views": [data.config.views, data.layout.views],
+        "turning of images": data.flips,
+        "resolution": data.config.resolution,
+    }
 
 
-def _hash_encoder(digest: Any, vae: nn.Module) -> None:
-    for name, tensor in sorted(vae.get_submodule("encoder").state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().float().numpy().tobytes())
-    if (quant_conv := getattr(vae, "quant_conv", None)) is not None:
-        for tensor in quant_conv.state_dict().values():
-            digest.update(tensor.cpu().float().numpy().tobytes())
+def _name(about: dict[str, Any], variant: str) -> str:
+    return _hash(json.dumps([about, variant], sort_keys=True).encode())
 
 
-def _hash_files(digest: Any, data: Demonstrations) -> None:
+def _hash(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _hash_weights(module: nn.Module) -> str:
+    weights = sorted(module.state_dict().items())
+    return _hash(*(name.encode() + x.cpu().float().numpy().tobytes() for name, x in weights))
+
+
+def _hash_encoder(vae: nn.Module) -> str:
+    parts = (vae.get_submodule("encoder"), getattr(vae, "quant_conv", None))
+    return _hash(*(_hash_weights(part).encode() for part in parts if part is not None))
+
+
+def _hash_files(data: Demonstrations) -> str:
     # meta/episodes says where in the videos an episode's frames lie
     kinds = (("videos", "*.mp4"), ("data", "*.parquet"), ("meta/episodes", "*.parquet"))
-    for path in sorted(x for folder, kind in kinds for x in (data.root / folder).rglob(kind)):
-        stat = path.stat()
-        digest.update(f"{path.relative_to(data.root)} {stat.st_size} {stat.st_mtime_ns}".encode())
+    paths = sorted(x for folder, kind in kinds for x in (data.root / folder).rglob(kind))
+    facts = [(str(path.relative_to(data.root)), path.stat()) for path in paths]
+    listed = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts])
+    return _hash((data.root / "meta" / "info.json").read_bytes(), listed.encode())
 
 
 class LatentCache:
@@ -138,20 +152,12 @@ def shelves(
     channels, height, width = model.config.latent_shape
     shape = (len(data), len(data.config.views), 2 * channels, height, width)
     noise = model.config.image_noise
-    plain, own_vae = _plain(model, data), hashlib.sha256()
-    if model.condition_vae is not None:
-        _hash_encoder(own_vae, model.condition_vae)
-    key = plain.hexdigest()
-    digests = {"vae": hashlib.sha256(), "videos": hashlib.sha256()}
-    _hash_encoder(digests["vae"], model.vae)
-    _hash_files(digests["videos"], data)
-    about: dict[str, Any] = {name: x.hexdigest()[:16] for name, x in digests.items()}
-    about |= {"views": data.config.views, "resolution": data.config.resolution}
+    about = depends_on(model, data)
+    key = _name(about, variant="")
+    own_vae = "" if model.condition_vae is None else _hash_encoder(model.condition_vae)
 
     def shelf(variant: str, encode: Callable[[Tensor, int], Tensor]) -> Shelf:
-        digest = plain.copy()
-        digest.update(variant.encode())
-        folder = data.root / FOLDER / digest.hexdigest()[:16]
+        folder = data.root / FOLDER / _name(about, variant)
         return Shelf(folder=folder, shape=shape, about={**about, "variant": variant}, encode=encode)
 
     def colours(k: int) -> str:
@@ -177,7 +183,7 @@ def shelves(
             frames = frames + noise * torch.randn(frames.shape, generator=generator)
             return _encode(model.encode_condition, frames, model.device)
 
-        return shelf(f"condition {k} {noise} {colours(k)} {own_vae.hexdigest()[:16]}", encode)
+        return shelf(f"condition {k} {noise} {colours(k)} {own_vae}", encode)
 
     own_condition = bool(noise) or model.condition_vae is not None
     return (
@@ -211,8 +217,8 @@ def _say_why(shelf: Shelf) -> None:
             print(f"{path.parent} is damaged ({error}), not used; delete it: rm -r {path.parent}")
             continue
         if found.get("variant", "") == "":
-            wrong = differences(shelf.about, found) or ["state of the dataset"]
-            print(f"{path.parent} is of another {', '.join(wrong)}; encoding anew")
+            wrong = ", ".join(differences(shelf.about, found))
+            print(f"{path.parent} is of another {wrong}; encoding anew")
 
 
 def encode_instructions(model: AnyPolicy, data: Demonstrations, *, cache: bool) -> Tensor:
@@ -220,10 +226,8 @@ def encode_instructions(model: AnyPolicy, data: Demonstrations, *, cache: bool) 
     if not cache:
         return _encode_texts(model, data.tasks)
     about = [data.tasks, sorted(model.tokenizer.get_vocab().items())]
-    digest = hashlib.sha256(json.dumps(about).encode())
-    for name, tensor in sorted(model.text_encoder.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().float().numpy().tobytes())
-    path = data.root / FOLDER / f"text-{digest.hexdigest()[:16]}.npy"
+    name = _hash(json.dumps(about).encode(), _hash_weights(model.text_encoder).encode())
+    path = data.root / FOLDER / f"text-{name}.npy"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.stem}.{os.getpid()}.npy")

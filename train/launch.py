@@ -44,6 +44,7 @@ def start_processes(settings: TrainSettings) -> Accelerator:
             InitProcessGroupKwargs(timeout=timedelta(hours=2)),
             DistributedDataParallelKwargs(
                 broadcast_buffers=False,
+                gradient_as_bucket_view=True,  # else every gradient is stored twice
                 # Without a video loss the U-Net's last layers get no gradient.
                 find_unused_parameters=settings.video_weight == 0,
             ),

@@ -14,7 +14,7 @@ from vp_agent.train.settings import TrainSettings
 
 UTILISATION = (0.4, 0.15)  # shares of the peak: a good engine's; what the published agent reaches
 LORA_RANK = 16
-_WEIGHT, _COPY, _GRADIENT, _BUCKET, _ADAM, _EMA = 4, 2, 4, 4, 8, 4  # bytes
+_WEIGHT, _COPY, _GRADIENT, _ADAM, _EMA = 4, 2, 4, 8, 4  # bytes
 _FILLED = 0.9  # of a GPU's memory; the rest is the allocator's and CUDA's
 _GIB = 2**30
 _SHARDS = 8  # the paper's GPUs
@@ -71,13 +71,8 @@ class Variant:
 
     @property
     def total(self) -> int:
-        """Sum of `memory`."""
+        """Sum of `memory`; with DDP it is each GPU's, whose gradients lie in its buckets."""
         return sum(self.memory.values())
-
-    @property
-    def copied(self) -> int:
-        """The same on each of several GPUs, where gradients also lie in DDP's buckets."""
-        return self.total + _BUCKET * self.cost.trained
 
     def sharded(self, gpus: int) -> int:
         """The same with FSDP, but for the few blocks that are whole at one time."""
@@ -85,12 +80,10 @@ class Variant:
         spread = _WEIGHT * cost.computed + per_learned * cost.trained
         return self.total - spread + spread // gpus
 
-    def fitting(self, gpu: Gpu, *, several: bool = False) -> int:
-        """Samples for which there is room on one GPU, or on each of several."""
+    def fitting(self, gpu: Gpu) -> int:
+        """Samples for which a GPU has room."""
         *fixed, _ = self.memory.values()
         room = _FILLED * gpu.memory_gib * _GIB - sum(fixed)
-        if several:
-            room -= _BUCKET * self.cost.trained
         if not self.cached and room < self.cost.encode_bytes:
             return 0
         return max(0, int(room // self.cost.activation_bytes))
@@ -125,20 +118,17 @@ class Plan:
             _row("TFLOP per sample", [f"{v.cost.flops / 1e12:.3g}" for v in self.variants]),
             _row("M parameters learn", [f"{v.cost.trained / 1e6:,.1f}" for v in self.variants]),
             "",
-            "memory of one GPU, GiB",
+            "memory of each GPU, GiB",
         ]
         for name in self.variants[0].memory:
             lines.append(_row(f"  {name}", [f"{v.memory[name] / _GIB:.2f}" for v in self.variants]))
         lines.append(_row("  total", [f"{v.total / _GIB:.2f}" for v in self.variants]))
-        copies = [f"{v.copied / _GIB:.2f}" for v in self.variants]
-        lines.append(_row("  total, DDP on several GPUs", copies))
         shares = [f"{v.sharded(_SHARDS) / _GIB:.2f}" for v in self.variants]
         lines.append(_row(f"  total, FSDP on {_SHARDS} GPUs", shares))
-        lines += ["", f"room for samples in {_FILLED:.0%} of the memory: one GPU, each of several"]
+        lines += ["", f"room for samples in {_FILLED:.0%} of the memory"]
         for gpu in GPUS:
             label = f"  {gpu.name}, {gpu.memory_gib:g} GiB"
-            cells = [f"{v.fitting(gpu)}, {v.fitting(gpu, several=True)}" for v in self.variants]
-            lines.append(_row(label, cells))
+            lines.append(_row(label, [str(v.fitting(gpu)) for v in self.variants]))
         for utilisation in UTILISATION:
             for cached in (True, False):
                 source = "latents from the cache" if cached else "encoding every sample"

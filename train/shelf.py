@@ -121,9 +121,9 @@ class Shelf:
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Names of what differs; the first caches did not note everything."""
+    """Names of what differs."""
     wanted = json.loads(json.dumps(wanted))
-    return [name for name, value in wanted.items() if found.get(name, value) != value]
+    return [name for name, value in wanted.items() if found.get(name) != value]
 
 
 def fill(
