@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vp_agent.agent import VideoPolicyAgent
 from vp_agent.bench import random_observation, random_policy
+from vp_agent.config import TierConfig
 from vp_agent.diffusion.sampler import Conditions, sample
 from vp_agent.model import canvas
 from vp_agent.model.shortcuts import TemporalConv, shorten
@@ -69,7 +70,9 @@ def plan_without(
     savings: set[str], agent: VideoPolicyAgent, obs: dict[str, Any], noises: tuple[Tensor, ...]
 ) -> np.ndarray:
     """Actions (K, A) of a plan that gives up some savings."""
-    model, config = agent.model, agent.config
+    model: VideoPolicy = agent.model
+    config = model.config
+    assert isinstance(agent.sampler, TierConfig)
     images = torch.stack([torch.from_numpy(obs["pixels"][view]) for view in config.views])
     images = (images.float() / 127.5 - 1).movedim(-1, 1)
     if "encode once" in savings:

@@ -16,9 +16,11 @@ from huggingface_hub import HfApi
 from torch import Tensor
 
 from vp_agent.card import model_card
+from vp_agent.config import TierConfig
 from vp_agent.diffusion.draw import draw
+from vp_agent.diffusion_policy_config import DdimConfig
 from vp_agent.errors import ConfigError, ObservationError
-from vp_agent.folder import fingerprint, load_any_agent, save_agent
+from vp_agent.folder import AnyConfig, fingerprint, load_any_agent, save_agent
 from vp_agent.locate import locate
 from vp_agent.model.compile import compile_model
 from vp_agent.model.video_policy import VideoPolicy
@@ -59,9 +61,9 @@ class VideoPolicyAgent:
     `DiffusionPolicy`, and they imagine no video.
     """
 
-    model: Any  # VideoPolicy or DiffusionPolicy, each with its own configuration and sampler
+    model: Any  # VideoPolicy or DiffusionPolicy; unchecked, for those who know which they hold
     tier: str
-    sampler: Any
+    sampler: TierConfig | DdimConfig  # of the model's kind
     fingerprint: str = "unsaved"
     current_plan: Plan | None = field(default=None, init=False)
     _lanes: dict[int, _Lane] = field(default_factory=dict, init=False)
@@ -111,7 +113,7 @@ class VideoPolicyAgent:
         return cls(model, name, sampler, fingerprint=fingerprint(folder))
 
     @property
-    def config(self) -> Any:
+    def config(self) -> AnyConfig:
         """A `VideoPolicyConfig`, or the `DiffusionPolicyConfig` of a baseline."""
         return self.model.config
 

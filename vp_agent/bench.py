@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vp_agent.agent import VideoPolicyAgent
-from vp_agent.config import ActionStats, VideoPolicyConfig
+from vp_agent.config import ActionStats, TierConfig, VideoPolicyConfig
 from vp_agent.errors import require
 from vp_agent.files import write_json
 from vp_agent.model.compile import compile_model
@@ -85,28 +85,31 @@ def bench(settings: BenchSettings) -> dict[str, Any]:
     agent = _agent(settings)
     if settings.compile and settings.agent is None:
         compile_model(agent.model)
-    plans = []
+    config, sampler, plans = agent.config, agent.sampler, []
+    # `_agent` has refused other kinds.
+    assert isinstance(config, VideoPolicyConfig)
+    assert isinstance(sampler, TierConfig)
     for i in range(settings.warmup + settings.repeats):
         # a new instruction each time: the agent encodes one only when it first meets it
-        observation = random_observation(agent.config, task=f"open drawer {i}")
+        observation = random_observation(config, task=f"open drawer {i}")
         with timed(agent.model) as spent:
             plan = agent.plan(observation, seed=i, video=settings.video)
         plans.append({"plan": plan.latency_s, **spent})
     plans = plans[settings.warmup :]
     median = {name: statistics.median(plan[name] for plan in plans) for name in plans[0]}
     cuda = agent.model.device.type == "cuda"
-    flops = unet_flops(agent.model, guided=agent.sampler.guided)
+    flops = unet_flops(agent.model, guided=sampler.guided)
     results = {
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "parameters": parameter_count(agent.model),
-        "sampler": asdict(agent.sampler),
+        "sampler": asdict(sampler),
         "median_s": median,
         "plans_s": [plan["plan"] for plan in plans],
         "unet_tflop_per_step": flops / 1e12,
-        "unet_tflop_per_s": flops * agent.sampler.steps / median["U-Net"] / 1e12,
+        "unet_tflop_per_s": flops * sampler.steps / median["U-Net"] / 1e12,
         "matmul_tflop_per_s": matmul_flops_per_s(agent.model.unet.dtype, agent.model.device) / 1e12,
         "peak_memory_gb": peak_memory_bytes(cuda=cuda) / 1e9,
     }
