@@ -9,6 +9,7 @@ import numpy as np
 
 VIEWS = ("gripper", "left", "right")
 Arrays = Mapping[str, np.ndarray]
+RNG = np.random.default_rng(0)
 
 
 def fly_lift(*, episodes: int, size: int = 64) -> list[Arrays]:
@@ -35,6 +36,19 @@ def fly_lift(*, episodes: int, size: int = 64) -> list[Arrays]:
             break
     env.close()
     return flown
+
+
+def drawn(steps: int, *, size: int = 32) -> dict[str, np.ndarray]:
+    """An episode that no simulator saw, for what does not depend on its pictures."""
+    images = {
+        f"observation.images.{view}": RNG.integers(0, 255, (steps, size, size, 3), dtype=np.uint8)
+        for view in VIEWS
+    }
+    return images | {
+        "action": RNG.uniform(-1, 1, (steps, 7)).astype(np.float32),
+        "observation.state": RNG.normal(size=(steps, 8)).astype(np.float32),
+        "task": np.array("lift the cube"),
+    }
 
 
 def write_hdf5(
