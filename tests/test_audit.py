@@ -165,6 +165,17 @@ def test_a_policy_that_imagines_nothing_gets_a_film_and_no_pairs(tmp_path: Path)
         list(read_pairs(tmp_path, "a"))
 
 
+@pytest.mark.parametrize("stride", [3, 7])
+def test_frames_may_be_any_number_of_steps_apart(tmp_path: Path, stride: int) -> None:
+    plan = ToyPlan(np.zeros((6, 7), np.float32), {"left": np.stack([column_at(3)] * FRAMES)})
+    with Recorder(Recording(folder=tmp_path, frame_stride=stride, control_hz=20), "a") as recorder:
+        for step in range(8):
+            recorder.add(seen_at(3), step=step, plan=plan)
+        recorder.finish(seen_at(2), 8 * [np.zeros(7, np.float32)], success=False)
+    steps = [pair.step for pair in read_pairs(tmp_path, "a")]
+    assert steps == list(range(0, 9, stride))
+
+
 def seen_at(column: float) -> dict:
     return {"pixels": {"left": column_at(column)}}
 

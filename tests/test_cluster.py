@@ -14,7 +14,8 @@ import pytest
 from pilots import episode
 
 from vp_agent.errors import AgentFolderError, ConfigError
-from vp_agent.evaluation.cluster import FarLane, PolicyActor, far_lanes
+from vp_agent.evaluation import cluster
+from vp_agent.evaluation.cluster import ClusterLost, FarLane, FarPolicy, PolicyActor, far_lanes
 from vp_agent.evaluation.journal import read_journal
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.runner import EvalSettings, evaluate
@@ -30,8 +31,12 @@ from vp_agent.evaluation.journal import read_journal
 from vp_agent.evaluation.runner import EvalSettings, evaluate
 
 out = Path(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-lost = cluster.add_node(num_cpus=1)
+# Without GPUs the network is on the head and a lane on the node that will be lost.
+gpus = int(sys.argv[2])
+cluster = Cluster(
+    initialize_head=True, head_node_args={"num_cpus": 2 + gpus, "num_gpus": gpus}
+)
+lost = cluster.add_node(num_cpus=1, num_gpus=gpus)
 settings = EvalSettings(
     agent="random", env="pilots:Wander-v0", out=out, episodes=40, record=1, workers=2,
     ray=cluster.address,
@@ -59,15 +64,17 @@ def lines(out: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_an_evaluation_survives_a_lost_node_with_the_lines_of_one_machine(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gpus", [0, 1], ids=["with a lane", "with a network"])
+def test_an_evaluation_survives_a_lost_node_with_the_lines_of_one_machine(
+    tmp_path: Path, gpus: int
+) -> None:
     alone = EvalSettings(
         agent="random", env="pilots:Wander-v0", out=tmp_path / "alone", episodes=40, record=1
     )
     evaluate(replace(alone, workers=0))
     out = tmp_path / "cluster"
-    done = subprocess.run(
-        [sys.executable, "-c", _LOSE_A_NODE, str(out)], capture_output=True, text=True, timeout=400
-    )
+    command = [sys.executable, "-c", _LOSE_A_NODE, str(out), str(gpus)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "lost a node" in done.stdout
     assert lines(out) == lines(alone.out)
@@ -94,10 +101,14 @@ class RayTaskError(Exception):
         self.cause = cause
 
 
+class RayActorError(Exception):
+    """In place of Ray's: the actor's machine is lost."""
+
+
 class Ray(SimpleNamespace):
     """In place of `ray`: calls end at once, in this process."""
 
-    exceptions = SimpleNamespace(RayTaskError=RayTaskError)
+    exceptions = SimpleNamespace(RayTaskError=RayTaskError, RayActorError=RayActorError)
 
     def get(self, call: Callable[[], Any]) -> Any:
         return call()
@@ -105,6 +116,24 @@ class Ray(SimpleNamespace):
 
 def refuse() -> Any:
     raise RayTaskError(ConfigError("the agent cannot act"))
+
+
+def network(answer: Any) -> Any:
+    def call() -> Any:
+        if answer is None:
+            raise RayActorError
+        return answer
+
+    return SimpleNamespace(plan=SimpleNamespace(remote=lambda *_: call))
+
+
+def test_without_its_network_a_lane_asks_the_others_and_at_last_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert FarPolicy(Ray(), [network(None), network("a plan")], 8).plan({}, seed=0) == "a plan"
+    monkeypatch.setattr(cluster, "_NO_NETWORK_S", 0.1)
+    with pytest.raises(ClusterLost, match=r"all 2 networks are gone.*--resume"):
+        FarPolicy(Ray(), [network(None), network(None)], 8).plan({}, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,20 @@ def test_an_unknown_agent_is_refused_and_leaves_nothing(settings: EvalSettings) 
     assert not settings.out.exists()
 
 
+def test_an_agent_that_imagines_copies_is_filmed_without_them(
+    settings: EvalSettings, tmp_path: Path
+) -> None:
+    from vp_agent.agent import VideoPolicyAgent
+
+    agent = VideoPolicyAgent.from_pretrained(settings.agent)
+    agent.model.config = agent.config.replace(frame_stride=0)
+    agent.save_pretrained(tmp_path / "still")
+    evaluate(replace(settings, agent=str(tmp_path / "still"), record=1))
+    line = _lines(settings.out)[0]
+    assert (settings.out / line["video"]).is_file()
+    assert not (settings.out / "pairs").exists()
+
+
 def test_an_agent_that_cannot_act_is_refused(settings: EvalSettings, tmp_path: Path) -> None:
     from vp_agent.agent import VideoPolicyAgent
 

@@ -177,8 +177,12 @@ def _reconstruction(
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images in [-1, 1], from the mean squared error of all."""
-    return float(10 * torch.log10(4 / ((a.clamp(-1, 1) - b) ** 2).mean()))
+    """Peak signal-to-noise ratio in dB of images in [-1, 1], from the mean squared error of all.
+
+    58.9 where they are equal: no error is less than that of rounding to 256 levels.
+    """
+    error = ((a.clamp(-1, 1) - b) ** 2).mean()
+    return float(10 * torch.log10(4 / error.clamp(min=(2 / 255) ** 2 / 12)))
 
 
 def clip(path: Path, true: Tensor, imagined: Tensor, *, fps: float) -> None:

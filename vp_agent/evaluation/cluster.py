@@ -1,13 +1,15 @@
 """Lanes on other machines, by Ray: environments on CPUs, networks on GPUs, the journal here.
 
-Ray places the actors and restarts what a lost machine takes with it. It may repeat their calls,
-because a flight is a function of its episode, and a plan of observation and seed.
+Ray places the actors and restarts what a lost machine takes with it. Flights may be repeated,
+because they are functions of their episodes, and plans may come from any of the networks, because
+they are functions of observation and seed.
 """
 
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +26,12 @@ from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.suites import Episode
 
 _CONNECT_S = 10.0
-_RESTARTS: Mapping[str, int] = {"max_restarts": -1, "max_task_retries": -1}
+_NO_NETWORK_S = 600.0  # until an evaluation without a network ends; Ray may find a machine for one
+_RESTARTS: Mapping[str, int] = {"max_restarts": -1}
+
+
+class ClusterLost(VPAgentError, RuntimeError):
+    """The machines with the networks are gone."""
 
 
 class PolicyActor:
@@ -54,19 +61,32 @@ class PolicyActor:
 
 
 @dataclass(frozen=True)
-class _FarPolicy:
-    """A policy whose plans a `PolicyActor` makes."""
+class FarPolicy:
+    """A policy whose plans a `PolicyActor` makes: the first of the networks that is alive."""
 
     ray: Any
-    actor: Any
+    networks: Sequence[Any]
     execute: int
 
     def reset(self, env: gym.Env, *, seed: int) -> None:
         """Nothing to forget."""
 
     def plan(self, obs: Mapping[str, Any], *, seed: int, video: bool = False) -> PlanLike:
-        """Asks the network."""
-        return _answer(self.ray, self.actor.plan.remote(obs, seed, video))
+        """Asks the network.
+
+        Raises:
+            ClusterLost: for minutes none has been alive.
+        """
+        deadline = time.monotonic() + _NO_NETWORK_S
+        while time.monotonic() < deadline:
+            for network in self.networks:
+                with suppress(self.ray.exceptions.RayActorError):  # its machine is lost
+                    return _answer(self.ray, network.plan.remote(obs, seed, video))
+            time.sleep(1)
+        raise ClusterLost(
+            f"the machines of all {len(self.networks)} networks are gone, and Ray found no other "
+            "for them; add machines (ray start --address), then run it again with --resume"
+        )
 
 
 @dataclass(frozen=True)
@@ -192,23 +212,23 @@ def far_lanes(
         )
     networks = [
         ray.remote(PolicyActor)
-        .options(num_cpus=1, num_gpus=min(gpus, 1), **_RESTARTS, max_concurrency=lanes + 1)
+        .options(num_cpus=1, num_gpus=min(gpus, 1), max_concurrency=lanes + 1, **_RESTARTS)
         .remote(load)
         for _ in range(count)
     ]
     described = [_answer(ray, network.describe.remote()) for network in networks]
-    actor = ray.remote(LaneActor).options(num_cpus=1, **_RESTARTS)
+    actor = ray.remote(LaneActor).options(num_cpus=1, max_task_retries=-1, **_RESTARTS)
     makers = [
-        partial(_make_lane, policy, network, execute, dict(options))
-        for (policy, execute), network in zip(described, networks, strict=True)
+        partial(_make_lane, policy, networks[n:] + networks[:n], execute, dict(options))
+        for n, (policy, execute) in enumerate(described)
     ]
     return described[0][0], [
         FarLane(ray, actor.remote(), makers[lane % len(makers)]) for lane in range(lanes)
     ]
 
 
-def _make_lane(policy: LoadedPolicy, network: Any, execute: int, options: Any) -> Lane:
-    far = _FarPolicy(need("ray", extra="ray"), network, execute)
+def _make_lane(policy: LoadedPolicy, networks: Any, execute: int, options: Any) -> Lane:
+    far = FarPolicy(need("ray", extra="ray"), networks, execute)
     return Lane(replace(policy, lane=lambda: far), **options)
 
 

@@ -31,7 +31,7 @@ class Film:
             quality: H.264's constant rate factor, lower is better and larger.
         """
         self.path = path
-        self.fps = fps
+        self.fps = Fraction(fps).limit_denominator(1000)  # 20/3 as a float is no short fraction
         self.pix_fmt = pix_fmt
         self.quality = quality
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class Film:
         height, width = image.shape[:2]
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)))  # yuv420p: even sides
         if self._stream is None:
-            self._stream = self._container.add_stream("h264", rate=Fraction(self.fps))
+            self._stream = self._container.add_stream("h264", rate=self.fps)
             self._stream.height, self._stream.width = image.shape[:2]
             self._stream.pix_fmt = self.pix_fmt
             self._stream.options = {"crf": str(self.quality), "preset": "veryfast"}

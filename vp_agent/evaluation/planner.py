@@ -121,7 +121,7 @@ def load_agent(
         env_kwargs=agent.env_kwargs,
         image_transform=config.image_transform,
         action_dim=config.action_dim,
-        frame_stride=config.frame_stride if config.policy == "video" else None,
+        frame_stride=config.frame_stride or None,  # 0: copies of the current frame, no imagination
         control_hz=config.control_hz,
         device=where.type,
         gpu=torch.cuda.get_device_name(where) if where.type == "cuda" else "none",

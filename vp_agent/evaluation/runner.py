@@ -96,6 +96,11 @@ class EvalSettings:
             "--env-kwargs and --trusted go with --agent lerobot:PATH and robomimic:PATH",
         )
         require(self.ray is None or self.workers >= 1, "--ray needs --workers 1 or more")
+        require(
+            self.ray is None or not foreign,
+            "--ray flies this package's agents; lerobot:PATH and robomimic:PATH fly on one "
+            "machine (--workers)",
+        )
         for name, least in (("batch", 1), ("attempts", 1), ("threads", 1), ("workers", 0)):
             value = getattr(self, name)
             require(value >= least, f"{name} must be at least {least}, not {value}")
