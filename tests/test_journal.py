@@ -18,6 +18,7 @@ import sys, time
 from pathlib import Path
 from vp_agent.evaluation.journal import Journal
 journal = Journal(Path(sys.argv[1]), identity={})
+journal.schedule([("Reach", 7)], anew=True)
 print(journal.claim(("Reach", 7)), flush=True)
 time.sleep(60)
 """
@@ -95,9 +96,26 @@ def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path: Path) -> Non
     with Journal(path, identity={}) as journal:
         assert not journal.claim(("Reach", 7))
         assert journal.claim(("Reach", 8))
+        with pytest.raises(JournalError, match="another evaluator is at work .*--resume"):
+            journal.schedule([("Reach", 9)], anew=True)
+        assert journal.schedule([("Reach", 9)]) == {("Reach", 7), ("Reach", 9)}
         other.send_signal(signal.SIGKILL)
         other.wait()
         assert journal.claim(("Reach", 7))
+        assert journal.schedule([("Reach", 9)], anew=True) == {("Reach", 9)}
+
+
+def test_what_another_simulator_flew_is_not_added(tmp_path: Path) -> None:
+    def flown(episode: int, success: bool | None = True, gl: str = "egl") -> dict[str, Any]:
+        return line(episode, success, env="Reach-v0", simulator={"toys": "1"}, gl=gl, standin=False)
+
+    with Journal(tmp_path / "journal.jsonl", identity={}) as journal:
+        journal.append(flown(1))
+        journal.append(flown(2, None, gl="osmesa"))  # an error: its simulator did not start
+        with pytest.raises(JournalError, match=r"Reach-v0 was flown with .*osmesa.*egl"):
+            journal.append(flown(2, gl="osmesa"))
+        journal.append(flown(2))
+    assert len(read_journal(tmp_path / "journal.jsonl")) == 3
 
 
 def test_writers_side_by_side_lose_no_line(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vp_agent.envs.families import FAMILIES
 from vp_agent.errors import VPAgentError
 from vp_agent.files import write_json
 
@@ -23,6 +24,7 @@ SCHEMA = 2
 Record = dict[str, Any]
 Key = tuple[str, int]  # task, episode
 _ADDED = ("device", "threads")  # to the identity; the lines of earlier versions lack them
+_AT_WORK = 2**60  # the byte of `CLAIMS` that every evaluator shares; episodes are below 2**56
 
 
 class JournalError(VPAgentError, ValueError):
@@ -114,10 +116,11 @@ class Journal:
         self._facts = dict(facts or {})
         self.records: list[Record] = []
         self._outcomes: dict[Key, Record] = {}
+        self._simulators: dict[str, dict[str, Any]] = {}
         self._read = 0  # bytes of `records`
         self._thread_lock = threading.Lock()
         self._file = open(path, "ab+")  # noqa: SIM115 (closed by __exit__)
-        self._claims = open(path.with_name(CLAIMS), "ab")  # noqa: SIM115
+        self._claims = open(path.with_name(CLAIMS), "ab+")  # noqa: SIM115
         try:
             self.refresh()
         except BaseException:
@@ -125,12 +128,17 @@ class Journal:
             raise
 
     def append(self, record: Mapping[str, Any]) -> Record:
-        """Adds one episode; it is on the disk when this returns."""
+        """Adds one episode; it is on the disk when this returns.
+
+        Raises:
+            JournalError: it was flown with another simulator than those that are there.
+        """
         line = {**self.identity, **self._facts, **record}
         with self._thread_lock:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
                 self._read_on()
+                check_simulator(line, self._simulators, str(self.path))
                 self._file.truncate(self._read)  # else it would continue a line cut short
                 self._file.write(json.dumps(line).encode() + b"\n")
                 self._file.flush()
@@ -146,11 +154,17 @@ class Journal:
         Args:
             keys: What is asked for now.
             anew: Forgets what an evaluation asked for that flew nothing.
+
+        Raises:
+            JournalError: it is not to be shared (`anew`), but others fly or have flown there.
         """
         with self._thread_lock:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
                 self._read_on()
+                if anew:
+                    self._claim_alone()
+                fcntl.lockf(self._claims, fcntl.LOCK_SH, 1, _AT_WORK)  # until our death
                 asked = set() if anew else read_schedule(self.path.parent)
                 asked |= {*keys, *map(key_of, self.records)}
                 tasks: dict[str, list[int]] = {}
@@ -204,11 +218,25 @@ class Journal:
     ) -> None:
         self.close()
 
+    def _claim_alone(self) -> None:
+        try:
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _AT_WORK)
+        except (BlockingIOError, PermissionError):
+            alone = False
+        else:
+            alone = not self.records
+        if not alone:
+            raise JournalError(
+                f"another evaluator is at work in {self.path.parent}; add --resume to fly beside "
+                "it, or choose another --out"
+            )
+
     def _read_on(self) -> None:
         self._file.seek(self._read)
         new, size = _whole_lines(self._file.read(), self.path, len(self.records))
         for record in new:
             check_same(record, self.identity, str(self.path))
+            check_simulator(record, self._simulators, str(self.path))
             if record["success"] is not None:
                 self._outcomes[key_of(record)] = record
         self.records += new
@@ -225,6 +253,21 @@ def check_same(record: Record, identity: Mapping[str, Any], where: str) -> None:
                 f"{where} holds episodes with {key} = {record.get(key)!r}, but this "
                 f"evaluation has {key} = {wanted!r}; choose another --out"
             )
+
+
+def check_simulator(record: Record, seen: dict[str, dict[str, Any]], where: str) -> None:
+    """Raises `JournalError` if the family of `env` was `seen` with another simulator; notes it."""
+    if record["success"] is None or "simulator" not in record:
+        return  # it did not come as far as to know it, or is of an earlier version
+    env = record["env"]
+    family = next((family.name for family in FAMILIES if env in family.environments), env)
+    here = {name: record[name] for name in ("simulator", "gl", "standin")}
+    known = seen.setdefault(family, here)
+    if known != here:
+        raise JournalError(
+            f"{where}: {env} was flown with {here}, elsewhere with {known}; results of different "
+            "simulators are not one result"
+        )
 
 
 def _place(key: Key) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 
 import tyro
 
-from vp_agent.envs.families import FAMILIES
 from vp_agent.errors import OutputExistsError
 from vp_agent.evaluation.journal import (
     CLAIMS,
@@ -18,6 +17,7 @@ from vp_agent.evaluation.journal import (
     Key,
     Record,
     check_same,
+    check_simulator,
     key_of,
 )
 from vp_agent.evaluation.reading import Evaluation, read_evaluation
@@ -60,11 +60,11 @@ def merge(settings: MergeSettings) -> list[Record]:
     first = parts[0].records[0]
     identity = {name: first[name] for name in IDENTITY if name in first}
     chosen: dict[Key, tuple[Path, Record]] = {}
-    versions: dict[str, dict[str, Any]] = {}
+    simulators: dict[str, dict[str, Any]] = {}
     for part in parts:
         for record in part.records:
             check_same(record, identity, str(part.folder / JOURNAL))
-            _check_versions(record, versions, part.folder)
+            check_simulator(record, simulators, str(part.folder))
             known = chosen.get(key_of(record))
             if known is not None and known[1]["success"] is not None:
                 _check_outcome(known, (part.folder, record))
@@ -100,20 +100,6 @@ def _asked(part: Evaluation) -> set[Key]:
     if part.schedule or part.scheduled != len(part.records):
         return set(part.schedule)
     return set(map(key_of, part.records))  # of an earlier version, which kept the number alone
-
-
-def _check_versions(record: Record, seen: dict[str, dict[str, Any]], folder: Path) -> None:
-    if record["success"] is None:
-        return  # it may not have come as far as to know them
-    env = record["env"]
-    family = next((family.name for family in FAMILIES if env in family.environments), env)
-    here = {name: record[name] for name in ("simulator", "gl", "standin")}
-    known = seen.setdefault(family, here)
-    if known != here:
-        raise JournalError(
-            f"{folder}: {env} was flown with {here}, elsewhere with {known}; results of "
-            "different simulators are not one result"
-        )
 
 
 def _check_outcome(one: tuple[Path, Record], other: tuple[Path, Record]) -> None:

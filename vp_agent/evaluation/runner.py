@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
             folder=out, frame_stride=policy.frame_stride, control_hz=policy.control_hz
         )
         keys = [episode.key for episode in episodes]
-        facts = {"policy": settings.agent}
+        facts = {"policy": settings.agent, "torch": version("torch")}
         with Journal(out / JOURNAL, identity=identity(settings, policy), facts=facts) as journal:
             journal.schedule(keys, anew=not settings.resume)
             Flights(episodes, journal, lanes, recording=recording, record=settings.record).run()
@@ -146,7 +147,7 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
         out,
         journal.records,
         asked,
-        facts={**journal.identity, **facts, **policy.facts, "env": settings.env},
+        facts={**journal.identity, "policy": settings.agent, **policy.facts, "env": settings.env},
         settings={name: value for name, value in asdict(settings).items() if name != "out"},
         wall_s=time.perf_counter() - started,
     )

@@ -12,6 +12,7 @@ _ONE_OF_EACH = {
     "suite_version": "suite versions",
     "schema": "journal schemas",
     "package": "versions of vp-agent",
+    "torch": "versions of torch",
     "simulator": "simulator versions",
     "gl": "renderers",
     "gl_version": "GL versions",
