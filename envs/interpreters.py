@@ -98,7 +98,7 @@ def place_of(env_id: str, *, python: str | None = None) -> Place | None:
 
 def read_places() -> dict[str, Place]:
     """Family or kind of policy -> worker, of vp-agent.toml; empty if there is none."""
-    path = _config_path()
+    path = config_path()
     if path is None:
         return {}
     try:
@@ -136,7 +136,8 @@ def _place(entry: Any, where: str, folder: Path) -> Place:
     return Place(**{**entry, "python": python})
 
 
-def _config_path() -> Path | None:
+def config_path() -> Path | None:
+    """The vp-agent.toml that counts here, absolute; None if there is none."""
     named = os.environ.get(CONFIG_VARIABLE)
     if named is None:
         here = Path.cwd()

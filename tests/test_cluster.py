@@ -13,10 +13,19 @@ from typing import Any
 import pytest
 from pilots import episode
 
+from vp_agent.envs.interpreters import CONFIG_VARIABLE, place_of
 from vp_agent.errors import AgentFolderError, ConfigError
 from vp_agent.evaluation import cluster
-from vp_agent.evaluation.cluster import ClusterLost, FarLane, FarPolicy, PolicyActor, far_lanes
+from vp_agent.evaluation.cluster import (
+    ClusterLost,
+    FarLane,
+    FarPolicy,
+    PolicyActor,
+    far_lanes,
+    make_lane,
+)
 from vp_agent.evaluation.journal import read_journal
+from vp_agent.evaluation.policy import yardstick
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.runner import EvalSettings, evaluate
 
@@ -134,6 +143,17 @@ def test_without_its_network_a_lane_asks_the_others_and_at_last_gives_up(
     monkeypatch.setattr(cluster, "_NO_NETWORK_S", 0.1)
     with pytest.raises(ClusterLost, match=r"all 2 networks are gone.*--resume"):
         FarPolicy(Ray(), [network(None), network(None)], 8).plan({}, seed=0)
+
+
+def test_a_far_lane_reads_the_configuration_of_where_the_evaluation_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, "")  # set anew below, and put back after the test
+    (tmp_path / "vp-agent.toml").write_text('[robosuite]\npython = "venv/bin/python"')
+    make_lane(yardstick("random"), [], 8, tmp_path / "vp-agent.toml", {})
+    place = place_of("Robosuite-Lift-v0")
+    assert place is not None
+    assert place.python == str(tmp_path / "venv/bin/python")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path: Path) -> Non
     with Journal(path, identity={}) as journal:
         assert not journal.claim(("Reach", 7))
         assert journal.claim(("Reach", 8))
-        with pytest.raises(JournalError, match="another evaluator is at work .*--resume"):
+        with pytest.raises(JournalError, match=r"another evaluator is at work .*--resume"):
             journal.schedule([("Reach", 9)], anew=True)
         assert journal.schedule([("Reach", 9)]) == {("Reach", 7), ("Reach", 9)}
         other.send_signal(signal.SIGKILL)

@@ -5,6 +5,7 @@ because they are functions of their episodes, and plans may come from any of the
 they are functions of observation and seed.
 """
 
+import os
 import re
 import socket
 import time
@@ -18,6 +19,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from vp_agent.envs.interpreters import CONFIG_VARIABLE, config_path
 from vp_agent.errors import ConfigError, VPAgentError, need
 from vp_agent.evaluation.journal import Record
 from vp_agent.evaluation.lane import DISK_FULL, Lane
@@ -218,8 +220,9 @@ def far_lanes(
     ]
     described = [_answer(ray, network.describe.remote()) for network in networks]
     actor = ray.remote(LaneActor).options(num_cpus=1, max_task_retries=-1, **_RESTARTS)
+    config = config_path()
     makers = [
-        partial(_make_lane, policy, networks[n:] + networks[:n], execute, dict(options))
+        partial(make_lane, policy, networks[n:] + networks[:n], execute, config, dict(options))
         for n, (policy, execute) in enumerate(described)
     ]
     return described[0][0], [
@@ -227,7 +230,12 @@ def far_lanes(
     ]
 
 
-def _make_lane(policy: LoadedPolicy, networks: Any, execute: int, options: Any) -> Lane:
+def make_lane(
+    policy: LoadedPolicy, networks: Any, execute: int, config: Path | None, options: Any
+) -> Lane:
+    """A lane in this process, which reads the vp-agent.toml of where the evaluation began."""
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config)
     far = FarPolicy(need("ray", extra="ray"), networks, execute)
     return Lane(replace(policy, lane=lambda: far), **options)
 

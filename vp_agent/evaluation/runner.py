@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -243,8 +243,10 @@ def lanes_of(
         return
     from vp_agent.evaluation.cluster import cluster, far_lanes
 
+    here = Path(settings.agent)  # Ray's processes live in other folders
+    far = replace(settings, agent=str(here.resolve())) if here.exists() else settings
     with cluster(settings.ray) as ray:
-        yield far_lanes(ray, partial(load_policy, settings), lanes=count, options=options)
+        yield far_lanes(ray, partial(load_policy, far), lanes=count, options=options)
 
 
 def load_policy(settings: EvalSettings) -> LoadedPolicy:
