@@ -9,7 +9,8 @@ from small import SMALL, small_model
 
 from vp_agent.agent import VideoPolicyAgent
 from vp_agent.card import model_card
-from vp_agent.errors import ConfigError
+from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError
+from vp_agent.folder import fingerprint
 
 RESULTS = {
     "env": "Robosuite-Lift-v0",
@@ -64,6 +65,31 @@ def test_a_file_that_is_no_evaluation_is_refused_and_nothing_written(tmp_path, t
     with pytest.raises(ConfigError, match=r"no results\.json of vp-agent eval"):
         agent().save_pretrained(tmp_path / "agent", results=[tmp_path / "results.json"])
     assert not (tmp_path / "agent").exists()
+
+
+def test_an_agent_that_comes_from_the_hub_is_whole(tmp_path):
+    folder = tmp_path / "agent"
+    agent().save_pretrained(folder)
+    (folder / ".gitattributes").write_text("*.safetensors filter=lfs")  # the Hub's own
+    (folder / ".cache/huggingface").mkdir(parents=True)
+    (folder / ".cache/huggingface/README.md.metadata").write_text("abc")
+    (folder / "README.md").write_text("edited on the website")
+    loaded = VideoPolicyAgent.from_pretrained(folder)
+    assert loaded.fingerprint == fingerprint(folder)
+    (folder / "stray.txt").write_text("?")
+    with pytest.raises(AgentFolderError, match=r"stray\.txt is not in the manifest"):
+        VideoPolicyAgent.from_pretrained(folder)
+
+
+def test_saving_replaces_an_agent_and_nothing_else(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(OutputExistsError, match=r"not empty and has no manifest\.json"):
+        agent().save_pretrained(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+    with pytest.raises(OutputExistsError, match="is a file"):
+        agent().save_pretrained(tmp_path / "thesis.tex")
+    for _ in range(2):
+        agent().save_pretrained(tmp_path / "agent")
 
 
 def test_push_to_hub_makes_the_repository_and_uploads_a_whole_agent(monkeypatch):

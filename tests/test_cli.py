@@ -80,7 +80,7 @@ def test_the_demo_does_not_replace_a_folder_that_is_not_a_demo(
 ) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     assert main(["demo", "--out", str(tmp_path)]) == 2
-    assert "no earlier demo" in capsys.readouterr().err
+    assert "has no demo.txt" in capsys.readouterr().err
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 

@@ -1,6 +1,7 @@
 """`vp-agent compare`: paired statistics against published values, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +167,28 @@ def test_three_folders_make_a_table_with_holms_correction(
 ) -> None:
     assert main(["compare", *map(str, sorted(TWO_STAGE.glob("journal-*-10.jsonl")))]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split()[-4:] == ["McNemar", "p", "Holm", "p"]
+    assert re.search(r"McNemar p  Holm p +B > A - 2$", header)
+    assert all(row.endswith("shown") for row in rows)
     assert [row.split()[:2] for row in rows] == [
         ["joint-10", "no-video-training-10"],
         ["joint-10", "two-stage-10"],
         ["no-video-training-10", "two-stage-10"],
     ]
+
+
+def test_folders_of_equal_name_are_told_apart_and_every_pair_has_its_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flown = {"x/lift": "none", "y/lift": "H100", "z": "none"}
+    folders = [
+        str(evaluation(tmp_path / name, outcomes("OpenDrawer", "+-", gpu=gpu)))
+        for name, gpu in flown.items()
+    ]
+    assert main(["compare", *folders]) == 0
+    told = capsys.readouterr().out
+    assert re.findall(r"^(\S+/lift)", told, re.MULTILINE) == ["x/lift", "x/lift", "y/lift"]
+    assert "note: x/lift, y/lift: gpu differs: none in A, H100 in B" in told
+    assert "note: x/lift, z:" not in told
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.02, 1.0, 2.0])

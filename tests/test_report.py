@@ -12,7 +12,7 @@ from vp_agent.errors import OutputExistsError
 from vp_agent.evaluation.episode import fly
 from vp_agent.evaluation.journal import Journal
 from vp_agent.evaluation.lane import _NOTHING
-from vp_agent.evaluation.reading import EvaluationError
+from vp_agent.evaluation.reading import EvaluationError, read_evaluation
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.statistics import summarise
 from vp_agent.report import clips, write_report
@@ -153,6 +153,30 @@ def test_results_json_is_counted_anew_and_keeps_what_it_knew(tmp_path: Path) -> 
     }
 
 
+def test_what_was_flown_again_is_counted_again(tmp_path: Path) -> None:
+    lines = outcomes("OpenDrawer", "+-")
+    folder = evaluation(tmp_path, lines)
+    known = json.loads((folder / "results.json").read_text())
+    known |= {"first_error": "WorkerDied", "seeds": [-1, 999], "standin": True}
+    (folder / "results.json").write_text(json.dumps(known))
+    write_report(folder)
+    results = json.loads((folder / "results.json").read_text())
+    assert results["seeds"] == [min(x["seed"] for x in lines), max(x["seed"] for x in lines)]
+    assert (results["first_error"], results["standin"]) == (None, False)
+
+
+def test_a_folder_of_schema_1_is_counted_alike_every_time(tmp_path: Path) -> None:
+    folder = _evaluation(tmp_path)
+    known = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**known, "seeds": [0, 1]}))
+    counts = []
+    for _ in range(2):
+        write_report(folder)
+        results = json.loads((folder / "results.json").read_text())
+        counts.append((results["n"], results["complete"], results["seeds"]))
+    assert counts == [(2, True, [0, 1])] * 2
+
+
 def _cells(page: Path, first: str) -> list[str]:
     """The cells of the markdown row that starts with `first` in the paper's Table 1."""
     text = (page.parent / "report.md").read_text().split("## Table 1 ")[1].split("##")[0]
@@ -234,6 +258,17 @@ def test_several_evaluations_share_one_page(tmp_path: Path) -> None:
     assert not (first / "report.html").exists()
     with pytest.raises(OutputExistsError, match=r"replace its results\.json"):
         write_report(first, second, out=first)
+
+
+def test_a_mean_over_tasks_is_of_those_who_flew_them_all(tmp_path: Path) -> None:
+    both = [*outcomes("OpenDrawer", "+-"), *outcomes("CloseDrawer", "--")]
+    first = evaluation(tmp_path / "some", outcomes("OpenDrawer", "++"))
+    second = evaluation(tmp_path / "both", both)
+    rows = rows_of([read_evaluation(folder).records for folder in (first, second)])
+    (whole,) = [row for row in rows if row.kind == "all"]
+    assert [each and each["rate"] for each in whole.measured] == [None, 0.25]
+    page = write_report(first, second, out=tmp_path / "page")
+    assert _cells(page, "Mean of these 2 tasks")[1:3] == ["–", "25 (5 to 64)"]
 
 
 def test_films_are_bounded_and_show_failures_too(

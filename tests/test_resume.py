@@ -65,8 +65,8 @@ def test_without_a_whole_checkpoint_nothing_is_deleted(run):
 
 
 def test_a_stray_file_stops_a_resume_and_costs_no_checkpoint(run):
-    (run.out / "step-00000002/agent/.DS_Store").write_text("")
-    _refuses(run, AgentFolderError, r"rm \S+/step-00000002/agent/.DS_Store")
+    (run.out / "step-00000002/agent/notes.txt").write_text("")
+    _refuses(run, AgentFolderError, r"rm \S+/step-00000002/agent/notes.txt")
 
 
 def test_a_checkpoint_that_cannot_be_read_now_is_kept(run):

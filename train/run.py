@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError, VPAgentError
 from vp_agent.files import MANIFEST, sha256, write_json
-from vp_agent.folder import check_manifest, fingerprint
+from vp_agent.folder import check_manifest, fingerprint, is_beside
 from vp_agent.locate import locate
 from vp_agent.train.dataset_source import locate_dataset
 from vp_agent.train.launch import on_first
@@ -205,9 +205,8 @@ def broken(checkpoint: Path) -> str | None:
     try:
         about = json.loads((checkpoint / "trainer.json").read_text())
         known = {MANIFEST, *json.loads((agent / MANIFEST).read_text())}
-        strays = [
-            x for x in agent.rglob("*") if x.is_file() and str(x.relative_to(agent)) not in known
-        ]
+        found = {str(x.relative_to(agent)) for x in agent.rglob("*") if x.is_file()}
+        strays = [agent / name for name in sorted(found - known) if not is_beside(name)]
         if not strays:
             check_manifest(agent)
             state = checkpoint / "trainer.safetensors"

@@ -216,11 +216,14 @@ class VideoPolicyAgent:
         return self._plan(observation, seeds, video=video, noises=noises)
 
     def save_pretrained(self, folder: str | Path, *, results: Sequence[str | Path] = ()) -> None:
-        """Writes the agent folder, whole or not at all; an existing one is replaced.
+        """Writes the agent folder, whole or not at all; an existing agent is replaced.
 
         Args:
             folder: where to.
             results: `results.json` files of this agent's evaluations, for its model card.
+
+        Raises:
+            OutputExistsError: the folder holds something that is no agent.
         """
         card = model_card(self.config, results=[Path(path) for path in results])
         save_agent(self.model, Path(folder), card=card)

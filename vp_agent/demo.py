@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vp_agent.errors import OutputExistsError
-from vp_agent.evaluation.results import RESULTS
 from vp_agent.evaluation.runner import EvalSettings, evaluate
 from vp_agent.evaluation.statistics import describe
 from vp_agent.files import atomic_dir
 from vp_agent.report import write_report
 
+MARK = "demo.txt"
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
@@ -38,10 +37,8 @@ def demo(settings: DemoSettings) -> Path:
         OutputExistsError: the output folder holds something that is not an earlier demo.
     """
     out = settings.out
-    if out.exists() and not (out / RESULTS).is_file() and any(out.iterdir()):
-        raise OutputExistsError(f"{out} holds no earlier demo; choose another --out")
     print(f"flying {settings.agent} in {settings.env}, {settings.episodes} episodes", flush=True)
-    with atomic_dir(out) as folder:
+    with atomic_dir(out, replaces=MARK) as folder:
         results = evaluate(
             EvalSettings(
                 agent=settings.agent,
@@ -55,5 +52,6 @@ def demo(settings: DemoSettings) -> Path:
             )
         )
         report = write_report(folder)
+        (folder / MARK).write_text("Made by vp-agent demo, and replaced by the next one.\n")
     print(f"{describe(results)}\nreport: {out / report.name}")
     return out / report.name

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vp_agent.errors import OutputExistsError
+
 MANIFEST = "manifest.json"
 
 
@@ -22,13 +24,27 @@ def _fsync(path: Path) -> None:
 
 
 @contextmanager
-def atomic_dir(target: Path) -> Iterator[Path]:
+def atomic_dir(target: Path, *, replaces: str | None = None) -> Iterator[Path]:
     """A temporary sibling of `target` to fill; renamed to `target` when the block ends well.
 
-    An existing `target` is replaced only then. If the block raises (a full disk, a kill), `target`
-    is as it was.
+    If the block raises (a full disk, a kill), `target` is as it was. A kill at the one moment
+    between the two renames of a replacement leaves the old folder in `.NAME.old-*` beside it.
+
+    Args:
+        target: the folder to make.
+        replaces: a file by which an earlier result is known: only a folder that has it, or an
+            empty one, is replaced.
+
+    Raises:
+        OutputExistsError: `target` is a file, or holds something else.
     """
     target = Path(target)
+    if target.exists():
+        if not target.is_dir():
+            raise OutputExistsError(f"{target} is a file; a folder is to be made there")
+        if any(target.iterdir()) and not (replaces and (target / replaces).is_file()):
+            lacks = f" and has no {replaces}" if replaces else ""
+            raise OutputExistsError(f"{target} is not empty{lacks}; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
     try:

@@ -66,8 +66,12 @@ def scheduler(setting: TierConfig) -> EulerDiscreteScheduler:
 
 
 def save_agent(model: AnyPolicy, target: Path, *, card: str) -> None:
-    """Writes the agent folder `target`, whole or not at all."""
-    with atomic_dir(Path(target)) as tmp:
+    """Writes the agent folder `target`, whole or not at all.
+
+    Raises:
+        OutputExistsError: `target` holds something that is no agent.
+    """
+    with atomic_dir(Path(target), replaces=MANIFEST) as tmp:
         write_agent(model, tmp, card=card)
 
 
@@ -187,7 +191,10 @@ def read_any_config(folder: Path) -> AnyConfig:
 
 
 def check_manifest(folder: Path) -> None:
-    """Compares every file of `folder` with the hashes in its manifest."""
+    """Compares every file of `folder` with the hashes in its manifest.
+
+    Not the card, which people edit, and not what the Hub and git put beside (`.gitattributes`).
+    """
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise AgentFolderError(
@@ -198,7 +205,8 @@ def check_manifest(folder: Path) -> None:
         wanted: dict[str, str] = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise AgentFolderError(f"{path} is damaged: {error}") from error
-    found = hash_tree(folder)
+    found = {name: x for name, x in hash_tree(folder).items() if not is_beside(name)}
+    wanted = {name: x for name, x in wanted.items() if not is_beside(name)}
     problems = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
     problems += [f"{name} is not in the manifest" for name in sorted(found.keys() - wanted.keys())]
     problems += [
@@ -208,6 +216,11 @@ def check_manifest(folder: Path) -> None:
     ]
     if problems:
         raise AgentFolderError(f"{folder}: {'; '.join(problems)}; get the folder again")
+
+
+def is_beside(name: str) -> bool:
+    """Whether a file of an agent folder, by its relative path, is none of the agent's own."""
+    return name == "README.md" or any(part.startswith(".") for part in Path(name).parts)
 
 
 def fingerprint(folder: Path) -> str:

@@ -10,7 +10,7 @@ import tyro
 from vp_agent.errors import ConfigError
 from vp_agent.evaluation.paired import PairedTable, holm
 from vp_agent.evaluation.pairing import Comparison, check_margin, compare
-from vp_agent.evaluation.reading import read_evaluation
+from vp_agent.evaluation.reading import read_evaluations
 from vp_agent.evaluation.statistics import wilson_interval
 from vp_agent.files import write_json
 
@@ -43,7 +43,7 @@ def compare_folders(settings: CompareSettings) -> str:
     Raises:
         VPAgentError: a folder cannot be read, or two of them cannot be compared.
     """
-    evaluations = [read_evaluation(folder) for folder in settings.folders]
+    evaluations = read_evaluations(settings.folders)
     found = [compare(a, b, margin=settings.margin) for a, b in combinations(evaluations, 2)]
     adjusted = holm([each.total.mcnemar_p for each in found])
     if settings.out is not None:
@@ -89,17 +89,20 @@ def describe(comparison: Comparison) -> str:
 
 
 def describe_all(comparisons: Sequence[Comparison], adjusted: Sequence[float]) -> str:
-    """One line per pair of policies, with Holm's correction for their number."""
-    rows = [("A", "B", "pairs", "A %", "B %", "B - A (95 %)", "McNemar p", "Holm p")]
+    """One line per pair of policies, with Holm's correction for their number; then the notes."""
+    margin = f"B > A - {100 * comparisons[0].margin:g}"
+    rows = [("A", "B", "pairs", "A %", "B %", "B - A (95 %)", "McNemar p", "Holm p", margin)]
     for each, p in zip(comparisons, adjusted, strict=True):
-        rows.append((each.a, each.b, *_cells(each.total), f"{p:.2g}"))
+        shown = "shown" if each.non_inferior else "not shown"
+        rows.append((each.a, each.b, *_cells(each.total), f"{p:.2g}", shown))
     unpaired = [
         f"{each.a}, {each.b}: {len(each.unpaired)} episodes are not paired (vp-agent compare "
         "of these two names them)"
         for each in comparisons
         if each.unpaired
     ]
-    return "\n".join([*_columns(rows), *unpaired])
+    notes = [f"note: {each.a}, {each.b}: {note}" for each in comparisons for note in each.notes]
+    return "\n".join([*_columns(rows), *unpaired, *notes])
 
 
 def _task_lines(comparison: Comparison) -> list[str]:

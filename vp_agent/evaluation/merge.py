@@ -8,7 +8,6 @@ from typing import Any
 
 import tyro
 
-from vp_agent.errors import OutputExistsError
 from vp_agent.evaluation.journal import (
     CLAIMS,
     JOURNAL,
@@ -54,8 +53,6 @@ def merge(settings: MergeSettings) -> list[Record]:
             simulator version, or two outcomes of one episode.
         OutputExistsError: the output folder is not empty.
     """
-    if settings.out.exists() and any(settings.out.iterdir()):
-        raise OutputExistsError(f"{settings.out} is not empty; choose another --out")
     parts = [read_evaluation(folder) for folder in settings.folders]
     first = parts[0].records[0]
     identity = {name: first[name] for name in IDENTITY if name in first}

@@ -1,8 +1,9 @@
 """An evaluation folder as `report` and `compare` read it: checked once, one record per episode."""
 
 import json
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def read_evaluation(path: Path) -> Evaluation:
         _check(line, f"{journal}, line {number}")
     results = {} if alone else _results(path / RESULTS)
     records = settled(map(normalised, lines))
-    if "scheduled" not in results and "seeds" in results:  # schema 1: a folder may hold more seeds
+    if records[0]["schema"] == 1 and "seeds" in results:  # such a folder may hold more seeds
         first, last = results["seeds"]
         records = [record for record in records if first <= record["seed"] <= last]
     name = path.stem.removeprefix("journal-") if alone else path.resolve().name
@@ -105,6 +106,24 @@ def read_evaluation(path: Path) -> Evaluation:
         results=results,
         schedule=asked | set(map(key_of, records)) if asked else asked,
     )
+
+
+def read_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
+    """Several evaluations; those of equal name are told apart by the folders they lie in.
+
+    Raises:
+        EvaluationError, JournalError: as of `read_evaluation`.
+    """
+    found = [read_evaluation(path) for path in paths]
+    names = [evaluation.name for evaluation in found]
+    above = [Path(path).resolve().parents for path in paths]
+    for level in range(min(map(len, above), default=0)):
+        alike = {name for name, count in Counter(names).items() if count > 1}
+        names = [
+            f"{folders[level].name}/{name}" if name in alike else name
+            for folders, name in zip(above, names, strict=True)
+        ]
+    return [replace(x, name=name) for x, name in zip(found, names, strict=True)]
 
 
 def normalised(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from vp_agent.errors import ConfigError, OutputExistsError
 from vp_agent.evaluation.journal import JOURNAL
 from vp_agent.evaluation.paired import holm
 from vp_agent.evaluation.pairing import ComparisonError, compare
-from vp_agent.evaluation.reading import Evaluation, read_evaluation
+from vp_agent.evaluation.reading import Evaluation, read_evaluations
 from vp_agent.evaluation.results import RESULTS
 from vp_agent.files import write_json
 from vp_agent.report.beside import beside_the_paper, rows_of
@@ -31,7 +31,7 @@ def write_report(*paths: Path, out: Path | None = None) -> Path:
     """
     if not paths:
         raise ConfigError("report needs an evaluation folder: vp-agent report DIR")
-    evaluations = [read_evaluation(Path(path)) for path in paths]
+    evaluations = read_evaluations([Path(path) for path in paths])
     if out is None:
         out = evaluations[0].folder if len(paths) == 1 and Path(paths[0]).is_dir() else SEVERAL
     its_own = len(paths) == 1 and out.resolve() == Path(paths[0]).resolve()

@@ -18,7 +18,8 @@ class Row:
         label: what the line is of.
         kind: "task", "category" or "all".
         envs: the environment ids of its tasks.
-        measured: for each evaluation, its counts; None where it has no such task.
+        measured: for each evaluation, its counts; None where it lacks one of the tasks, because
+            rates over different tasks do not compare.
     """
 
     label: str
@@ -70,7 +71,10 @@ def rows_of(evaluations: Sequence[Sequence[Mapping[str, Any]]]) -> list[Row]:
     rows = []
     for category, envs in members.items():
         if category and len(members) > 1:
-            found = tuple(table.get(category) for table in categories)
+            found = tuple(
+                table.get(category) if envs.keys() <= flown.keys() else None
+                for table, flown in zip(categories, tasks, strict=True)
+            )
             row = Row(label=category, kind="category", envs=tuple(envs.values()), measured=found)
             rows.append(row)
         for name, env in envs.items():
@@ -78,7 +82,11 @@ def rows_of(evaluations: Sequence[Sequence[Mapping[str, Any]]]) -> list[Row]:
             rows.append(Row(label=name, kind="task", envs=(env,), measured=found))
     whole = tuple(env for envs in members.values() for env in envs.values())
     if len(whole) > 1:
-        found = tuple(map(pooled, tables))
+        names = {name for envs in members.values() for name in envs}
+        found = tuple(
+            pooled(table) if names <= flown.keys() else None
+            for table, flown in zip(tables, tasks, strict=True)
+        )
         rows.append(Row(label="All tasks", kind="all", envs=whole, measured=found))
     return rows
 
@@ -156,7 +164,7 @@ def _protocol(table: Table, suites: Sequence[str]) -> str:
 
 def _mean(rows: Sequence[Row]) -> Row:
     columns = zip(*(row.measured for row in rows), strict=True)
-    measured = tuple(pooled([each for each in column if each]) for column in columns)
+    measured = tuple(pooled(column) if all(column) else None for column in columns)
     label = "Mean of this task" if len(rows) == 1 else f"Mean of these {len(rows)} tasks"
     return Row(label=label, kind="all", envs=(), measured=measured)
 

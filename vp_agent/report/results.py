@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vp_agent.evaluation.journal import key_of
 from vp_agent.evaluation.reading import Evaluation, values
-from vp_agent.evaluation.statistics import per_category, per_task, pooled, summarise
+from vp_agent.evaluation.results import numbers
+from vp_agent.evaluation.statistics import per_task, pooled
 from vp_agent.report.clips import Clips, choose_clips
 from vp_agent.report.doubts import doubts, other_robocasas
 
@@ -87,14 +89,12 @@ def view(evaluation: Evaluation) -> View:
     results = {
         **{field: records[0].get(field) for field in _IDENTITY},
         **known,
-        **summarise(records),
+        **numbers(records, {key_of(record) for record in records}),
         "mean_over_tasks": pooled(tasks)["mean_over_tasks"],
         "mean_over_tasks_95": pooled(tasks)["mean_over_tasks_95"],
         "scheduled": scheduled,
         "complete": settled == scheduled,
         "doubts": found,
-        "per_task": tasks,
-        "per_category": per_category(tasks),
         "versions": _versions(evaluation),
     }
     policy = records[0]["policy"] or known.get("settings", {}).get("agent") or records[0]["agent"]
