@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from journals import evaluation, outcomes
 
 from vp_agent import cli
 from vp_agent.cli import DATA_VERBS, VERBS, main
@@ -73,6 +74,18 @@ def test_a_used_output_folder_is_refused_without_resume(
     assert code == 2
     assert "--resume" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["journal.jsonl"]
+
+
+@pytest.mark.parametrize("verb", ["eval", "report"])
+def test_an_output_folder_that_is_a_file_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    flown = str(evaluation(tmp_path / "flown", outcomes("OpenDrawer", "+")))
+    what = {"eval": ["--agent", "hold-still", "--env", "pilots:Reach-v0"], "report": [flown]}
+    assert main([verb, *what[verb], "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "precious"
 
 
 def test_the_demo_does_not_replace_a_folder_that_is_not_a_demo(

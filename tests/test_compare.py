@@ -237,3 +237,10 @@ def test_a_damaged_results_file_is_refused_with_the_way_out(tmp_path: Path) -> N
     (evaluation(tmp_path, [line()]) / "results.json").write_text("{")
     with pytest.raises(EvaluationError, match=r"results\.json is damaged.*remove it"):
         read_evaluation(tmp_path)
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(EvaluationError, match=r"results\.json holds no JSON object"):
+        read_evaluation(tmp_path)
+    (tmp_path / "results.json").unlink()
+    (tmp_path / "schedule.json").write_text("{")
+    with pytest.raises(JournalError, match=r"schedule\.json is damaged.*--resume"):
+        read_evaluation(tmp_path)

@@ -13,8 +13,10 @@ import tyro
 
 from vp_agent.errors import UnknownNameError, VPAgentError, closest
 
-# A full disk, a quota, a read-only or forbidden folder: the user's to mend, not a bug.
+# A full disk, a quota, a read-only or forbidden folder, a file where a folder is wanted: the
+# user's to mend, not a bug.
 _OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG}
+_OS_ERRORS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 @dataclass(frozen=True, kw_only=True)

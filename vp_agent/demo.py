@@ -10,6 +10,7 @@ from vp_agent.report import write_report
 
 MARK = "demo.txt"
 
+
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
     """Flies a packaged agent in its simulator and writes a report with videos."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vp_agent.errors import OutputExistsError
+from vp_agent.errors import OutputExistsError, VPAgentError
 
 MANIFEST = "manifest.json"
 
@@ -81,6 +81,17 @@ def write_json(path: Path, value: Any) -> None:
     except BaseException:
         Path(tmp).unlink(missing_ok=True)
         raise
+
+
+def read_object(path: Path, *, error: type[VPAgentError], fix: str) -> dict[str, Any]:
+    """The JSON object in a file; `error` with the words of `fix` if there is none."""
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as damage:
+        raise error(f"{path} is damaged ({damage}); {fix}") from damage
+    if not isinstance(value, dict):
+        raise error(f"{path} holds no JSON object; {fix}")
+    return value
 
 
 def sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -75,16 +76,21 @@ class Flights:
             SimulatorError: the environment broke in several episodes running, all for the first
                 time.
         """
-        known = self._journal.outcomes(episode.key for episode in self._episodes)
-        ended, successes, errors = len(known), sum(record["success"] for record in known), 0
-        total = len(self._episodes)
-        with tqdm(total=total, initial=len(known), unit="ep", disable=None) as bar:
+        keys = [episode.key for episode in self._episodes]
+        known, total, errors = len(self._journal.outcomes(keys)), len(keys), 0
+        started = time.monotonic()
+        with tqdm(total=total, initial=known, unit="ep", disable=None) as bar:
             for record in self._lines():
-                bar.update()
-                bar.write(_described(record))
-                successes += record["success"] is True
-                ended += record["success"] is not None
-                bar.set_postfix_str(f"{successes} of {ended} successes")
+                ended = self._journal.outcomes(keys)  # those of other evaluators too
+                rate = f"{sum(x['success'] for x in ended)} of {len(ended)} successes"
+                told = _described(record)
+                if bar.disable and len(ended) > known:  # no terminal: each line says how far it is
+                    per_episode = (time.monotonic() - started) / (len(ended) - known)
+                    left = tqdm.format_interval((total - len(ended)) * per_episode)
+                    told += f" [{len(ended)} of {total}, {rate}, {left} left]"
+                bar.write(told)
+                bar.set_postfix_str(rate, refresh=False)
+                bar.update(len(ended) - bar.n)
                 if record["success"] is not None:
                     errors = 0
                 elif key_of(record) not in self._failed:

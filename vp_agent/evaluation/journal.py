@@ -15,7 +15,7 @@ from typing import Any
 
 from vp_agent.envs.families import FAMILIES
 from vp_agent.errors import VPAgentError
-from vp_agent.files import write_json
+from vp_agent.files import read_object, write_json
 
 JOURNAL = "journal.jsonl"
 SCHEDULE = "schedule.json"  # {task: numbers of its episodes}
@@ -57,7 +57,10 @@ def key_of(record: Record) -> Key:
 def read_schedule(folder: Path) -> set[Key]:
     """The episodes that a folder was ever asked for; empty if it does not say."""
     path = folder / SCHEDULE
-    asked = json.loads(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return set()
+    fix = "remove it: the same vp-agent eval with --resume writes it again"
+    asked = read_object(path, error=JournalError, fix=fix)
     return {(task, number) for task, numbers in asked.items() for number in numbers}
 
 

@@ -2,15 +2,16 @@
 
 # V views, H W image height/width
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
 from vp_agent.errors import VPAgentError
+from vp_agent.files import read_object
 
 
 class RecordingError(VPAgentError, ValueError):
@@ -31,6 +32,15 @@ class Pair:
     imagined: dict[str, np.ndarray]
 
 
+def read_trace(path: Path) -> dict[str, Any]:
+    """What `Recorder.finish` wrote.
+
+    Raises:
+        RecordingError: it is damaged.
+    """
+    return read_object(path, error=RecordingError, fix="remove it; the film stays")
+
+
 def read_pairs(folder: Path, name: str) -> Iterator[Pair]:
     """The pairs of the recorded episode `name` of an evaluation folder, in order.
 
@@ -44,7 +54,7 @@ def read_pairs(folder: Path, name: str) -> Iterator[Pair]:
                 f"{path} is missing; expected what `vp-agent eval --record N` writes for an agent "
                 "that imagines (early recordings have no pairs: fly them again)"
             )
-    trace = json.loads(trace_path.read_text())
+    trace = read_trace(trace_path)
     views, places = trace["views"], trace["pairs"]
     count = 0
     with av.open(str(film_path)) as film:

@@ -10,6 +10,7 @@ from typing import Any
 from vp_agent.errors import VPAgentError
 from vp_agent.evaluation.journal import JOURNAL, Key, key_of, read_journal, read_schedule, settled
 from vp_agent.evaluation.results import RESULTS
+from vp_agent.files import read_object
 
 _SCHEMAS = (1, 2)
 _NEEDED = ("env", "agent", "success", "steps", "plans", "wall_s", "video")
@@ -157,10 +158,5 @@ def _check(line: Mapping[str, Any], where: str) -> None:
 
 
 def _results(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
-        raise EvaluationError(
-            f"{path} is damaged ({error}); remove it: `vp-agent report` writes it again from "
-            "the journal"
-        ) from error
+    fix = "remove it: `vp-agent report` writes it again from the journal"
+    return read_object(path, error=EvaluationError, fix=fix) if path.is_file() else {}

@@ -1,7 +1,6 @@
 """Which films a page shows: some successes, some failures, not too many bytes."""
 
 import base64
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vp_agent.evaluation.pairs import read_trace
 from vp_agent.evaluation.reading import Evaluation
 from vp_agent.report.plots import action_plot
 
@@ -71,7 +71,7 @@ def _one_of_each_task(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
 def _clip(folder: Path, record: dict[str, Any]) -> Clip:
     film = folder / record["video"]
     trace = folder / "traces" / f"{film.stem}.json"
-    plot = Markup(action_plot(json.loads(trace.read_text()))) if trace.is_file() else None
+    plot = Markup(action_plot(read_trace(trace))) if trace.is_file() else None
     return Clip(record=record, film=base64.b64encode(film.read_bytes()).decode(), plot=plot)
 
 
