@@ -15,7 +15,8 @@ from trainers import toy_settings
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
 from vp_agent.errors import ConfigError
-from vp_agent.folder import load_agent
+from vp_agent.folder import load_agent, read_config
+from vp_agent.locate import find_agent
 from vp_agent.train.batches import Batch, Batches
 from vp_agent.train.checkpoint import trainable
 from vp_agent.train.dataset import Demonstrations
@@ -71,7 +72,8 @@ def test_accumulated_passes_draw_other_samples_and_make_one_step(base, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"accumulation": 2}, {"lora_rank": 2}, {"mixed_precision": "bf16"}]
+    "changes",
+    [{"accumulation": 2}, {"lora_rank": 2}, {"mixed_precision": "bf16"}, {"video_weight": 0.0}],
 )
 def test_a_resumed_run_ends_with_the_same_bits(base, tmp_path, changes, request):
     if "lora_rank" in changes:
@@ -87,6 +89,22 @@ def test_a_resumed_run_ends_with_the_same_bits(base, tmp_path, changes, request)
     assert train(replace(settings, resume=True)) == whole
     assert (whole / "trainer.safetensors").read_bytes() == wanted
     assert (whole / "agent/manifest.json").read_bytes() == manifest
+
+
+def test_the_scale_of_latents_is_found_without_held_out_episodes_and_kept_by_a_resume(
+    base, tmp_path
+):
+    settings = replace(base, stage="vae", out=tmp_path / "run", keep=3, steps=3, eval_every=1)
+    train(settings)
+    steps = [settings.out / f"step-{step:08d}" for step in (1, 2, 3)]
+    start, first, *_ = (
+        read_config(find_agent(folder)).vae["scaling_factor"] for folder in (settings.init, *steps)
+    )
+    assert first != start
+    for folder in steps[1:]:  # the run goes on from step 1, and looks at nothing in step 2
+        (folder / "trainer.json").unlink()
+    train(replace(settings, resume=True, eval_every=99))
+    assert read_config(find_agent(steps[1])).vae["scaling_factor"] == first
 
 
 def test_adapters_are_merged_into_the_agent_and_the_rest_stays(base, tmp_path):

@@ -91,7 +91,7 @@ def save_checkpoint(
     """
     about: dict[str, Any] = {"step": step, "scaler": scaler.state_dict() if scaler else None}
     try:
-        with atomic_dir(folder) as tmp:
+        with atomic_dir(folder, replaces="*") as tmp:  # of a run that went on before it
             agent = tmp / "agent"
             agent.mkdir()
             for part in weight_files(model.config):
@@ -123,9 +123,10 @@ def load_checkpoint(
     with torch.no_grad():
         for name, p in parameters.items():
             p.copy_(part_of(state[f"raw/{name}"], p))
-            optimizer.state[p] = {"step": state[f"step/{name}"]} | {
-                key: part_of(state[f"{key}/{name}"], p) for key in ("exp_avg", "exp_avg_sq")
-            }
+            if f"step/{name}" in state:  # else it never had a gradient (video_weight 0)
+                optimizer.state[p] = {"step": state[f"step/{name}"]} | {
+                    key: part_of(state[f"{key}/{name}"], p) for key in ("exp_avg", "exp_avg_sq")
+                }
         if ema is not None:
             for shadow, name in zip(ema.shadow_params, parameters, strict=True):
                 mean = state[f"ema/{name}"] if ".lora_" in name else average[name]

@@ -39,6 +39,9 @@ def evaluate_holdout(
     """
     data = batches.data
     ids = data.split("holdout")
+    if not len(ids) and settings.stage == "vae":  # the scale of latents can be seen on any images
+        found = _reconstruction(model, batches, batches.train_ids[:SAMPLE_WINDOWS], None)
+        return {"latent_std": found["latent_std"]}
     if not len(ids):
         return {}
     generator = torch.Generator().manual_seed(mix(settings.seed, "holdout"))

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vp_agent.errors import VPAgentError
+from vp_agent.folder import read_config
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
 from vp_agent.train.batches import Batches
@@ -97,6 +98,8 @@ def optimise(
     latest = on_first(accelerator, run.take_up)
     if latest is not None:
         first = load_checkpoint(latest, model, optimizer, ema, accelerator.scaler)
+        if settings.stage == "vae":
+            set_latent_scale(model, read_config(latest / "agent").vae["scaling_factor"])
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]  # a schedule that begins in its middle asks for it
     schedule = get_scheduler(

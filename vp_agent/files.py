@@ -32,8 +32,8 @@ def atomic_dir(target: Path, *, replaces: str | None = None) -> Iterator[Path]:
 
     Args:
         target: the folder to make.
-        replaces: a file by which an earlier result is known: only a folder that has it, or an
-            empty one, is replaced.
+        replaces: a file (or a pattern) by which an earlier result is known: only a folder that
+            has it, or an empty one, is replaced.
 
     Raises:
         OutputExistsError: `target` is a file, or holds something else.
@@ -42,7 +42,7 @@ def atomic_dir(target: Path, *, replaces: str | None = None) -> Iterator[Path]:
     if target.exists():
         if not target.is_dir():
             raise OutputExistsError(f"{target} is a file; a folder is to be made there")
-        if any(target.iterdir()) and not (replaces and (target / replaces).is_file()):
+        if any(target.iterdir()) and not (replaces and any(target.glob(replaces))):
             lacks = f" and has no {replaces}" if replaces else ""
             raise OutputExistsError(f"{target} is not empty{lacks}; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
