@@ -111,8 +111,8 @@ class WorkerVectorEnv(VectorEnv):
 
         A number s as seed means s, s + 1, ...
         """
-        if seed is None or isinstance(seed, int):
-            seed = [None if seed is None else seed + lane for lane in range(self.num_envs)]
+        if seed is None or isinstance(seed, int | np.integer):
+            seed = [None if seed is None else int(seed) + lane for lane in range(self.num_envs)]
         options = dict(options or {})
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, np.bool_)))
         if len(seed) != self.num_envs or mask.shape != (self.num_envs,) or mask.dtype != np.bool_:

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -249,3 +250,106 @@ def test_a_chunk_needs_lanes_that_are_equally_far(agent):
     agent.reset(lanes=[0])
     with pytest.raises(ConfigError, match=r"steps \[0, 1\] of their chunks"):
         agent.act(small_observation(lanes=2), chunk=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"pixels": None}, "pixels must be a dict of views, got a NoneType"),
+        ({"task": None}, "the task must be an instruction in words"),
+        ({"agent_pos": "x"}, "agent_pos must be numbers, got a str"),
+    ],
+)
+def test_a_part_of_another_kind_is_named(agent, change, words):
+    with pytest.raises(ObservationError, match=words):
+        agent.plan({**small_observation(), **change}, seed=0)
+
+
+def test_what_reset_returns_is_told_from_an_observation(agent):
+    with pytest.raises(ObservationError, match=r"got a tuple: `env.reset\(\)` gives"):
+        agent.act((small_observation(), {}))
+
+
+def test_seeds_are_whole_numbers_of_any_kind(agent):
+    wanted = agent.plan(small_observation(), seed=3).actions
+    for seed in (np.int64(3), np.array([3]), [3]):
+        assert np.array_equal(agent.plan(small_observation(), seed=seed).actions, wanted)
+    agent.reset(seed=np.int64(3))
+    first = agent.act(small_observation())
+    agent.reset(seed=3)
+    assert np.array_equal(agent.act(small_observation()), first)
+    for seed in (0.5, "x"):
+        with pytest.raises(ConfigError, match="a seed is a whole number"):
+            agent.plan(small_observation(), seed=seed)
+    agent.reset(seed=[])
+    with pytest.raises(ConfigError, match="reset was given 0 seeds; there is a lane 0"):
+        agent.act(small_observation())
+
+
+def test_start_noise_of_another_shape_is_refused(agent):
+    noise = np.zeros((agent.config.horizon, agent.config.action_dim), np.float32)
+    agent.plan(small_observation(), seed=0, action_noise=noise)
+    for wrong in (noise.T, noise[:-1]):
+        with pytest.raises(ConfigError, match=r"start noise must have shape \(\d+, 7\)"):
+            agent.plan(small_observation(), seed=0, action_noise=wrong)
+    with pytest.raises(ConfigError, match="finite"):
+        agent.plan(small_observation(), seed=0, action_noise=noise * np.nan)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize(
+    ("device", "words"), [("cuda", "there is no GPU here"), ("gpu", "no device 'gpu'")]
+)
+def test_a_device_that_is_not_there_is_named(folder, device, words):
+    with pytest.raises(ConfigError, match=words):
+        VideoPolicyAgent.from_pretrained(folder, device=device)
+
+
+class Short(gym.Env):
+    """Episodes of three steps; an image is of the brightness of episode and step."""
+
+    observation_space = gym.spaces.Dict(
+        {
+            "pixels": gym.spaces.Dict(
+                dict.fromkeys(SMALL.views, gym.spaces.Box(0, 255, (*SMALL.resolution, 3), np.uint8))
+            ),
+            "agent_pos": gym.spaces.Box(-1, 1, (8,)),
+            "task": gym.spaces.Text(9),
+        }
+    )
+    action_space = gym.spaces.Box(-1, 1, (7,))
+    episode, at = 0, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.episode, self.at = self.episode + 1, 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self.at += 1
+        return self._observation(), 0.0, self.at == 3, False, {}
+
+    def _observation(self):
+        image = np.full((*SMALL.resolution, 3), 10 * self.episode + self.at, np.uint8)
+        return {
+            "pixels": dict.fromkeys(SMALL.views, image),
+            "agent_pos": np.zeros(8, np.float32),
+            "task": "push",
+        }
+
+
+def test_a_vector_environment_is_flown_as_the_page_on_workers_says(agent, monkeypatch):
+    planned, plan = [], agent._plan
+    monkeypatch.setattr(
+        agent,
+        "_plan",
+        lambda obs, *a, **k: planned.append(obs.images_BVHW3[0, 0, 0, 0, 0]) or plan(obs, *a, **k),
+    )
+    envs = gym.vector.SyncVectorEnv([Short])
+    obs, _ = envs.reset(seed=0)
+    agent.reset(seed=0)
+    ended = np.zeros(1, bool)
+    for _ in range(12):
+        obs, _, terminated, truncated, _ = envs.step(agent.act(obs))
+        agent.reset(np.flatnonzero(ended))
+        ended = terminated | truncated
+    assert planned == [10, 20, 30]  # the first observation of each episode

@@ -227,5 +227,5 @@ class TrainSettings:
     def from_svd(self) -> bool:
         """Whether --init is Stable Video Diffusion, on the Hub or in a folder of its layout."""
         return self.init is not None and (
-            self.init.parts[0] == "stabilityai" or (self.init / "model_index.json").is_file()
+            self.init.parts[:1] == ("stabilityai",) or (self.init / "model_index.json").is_file()
         )

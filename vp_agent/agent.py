@@ -17,15 +17,16 @@ from torch import Tensor
 
 from vp_agent.card import model_card
 from vp_agent.config import TierConfig
+from vp_agent.device import choose_device
 from vp_agent.diffusion.draw import draw
 from vp_agent.diffusion_policy_config import DdimConfig
-from vp_agent.errors import ConfigError, ObservationError
+from vp_agent.errors import ConfigError
 from vp_agent.folder import AnyConfig, fingerprint, load_any_agent, save_agent
 from vp_agent.locate import locate
 from vp_agent.model.compile import compile_model
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.observation import Observation, read_observation
-from vp_agent.randomness import mix
+from vp_agent.randomness import mix, read_noise, read_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +96,13 @@ class VideoPolicyAgent:
 
         Raises:
             AgentFolderError: the folder is incomplete, altered, or its weights do not fit.
-            ConfigError: config.json has an unknown field or a value that does not fit.
+            ConfigError: config.json has an unknown field or a value that does not fit, or there is
+                no such device.
             UnknownNameError: there is no such tier.
         """
         if dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"dtype must be float32 or bfloat16, not {dtype!r}")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        folder = locate(name)
+        device, folder = choose_device(device), locate(name)
         model = load_any_agent(folder, device=device, dtype=getattr(torch, dtype))
         if compile:
             if not isinstance(model, VideoPolicy):
@@ -127,12 +127,15 @@ class VideoPolicyAgent:
     ) -> None:
         """Forgets the chunks in execution, of all lanes or of some.
 
+        Call it for every lane that shows the first observation of a new episode: `act` cannot
+        know, and would go on with the old episode's chunk.
+
         Args:
             lanes: indices in the vector environment; None for all.
             seed: the plans' randomness from here on; lane i gets seed + i (or seed[i]).
         """
         if seed is not None:
-            self._seeds = seed
+            self._seeds = read_seeds(seed)
         for lane in list(self._lanes) if lanes is None else lanes:
             self._lanes.pop(lane, None)
         if lanes is None:
@@ -192,25 +195,27 @@ class VideoPolicyAgent:
         Args:
             obs: an environment's observation, or a vector environment's batched one.
             seed: of the start noise; for a batch one per lane, or one number s for s, s + 1, ...
+                (numpy's integers too).
             video: also decode the imagined video.
             video_noise: start noise to use instead, (S, C, h, w) or (B, S, C, h, w), unit variance.
             action_noise: the same for the actions, (K, A) or (B, K, A).
 
         Raises:
             ObservationError: a part of the observation is missing or malformed.
-            ConfigError: the agent has no action statistics (its action stage was not trained), or
-                is given video noise and imagines no video.
+            ConfigError: the agent has no action statistics (its action stage was not trained), is
+                given video noise and imagines no video, or noise or seeds do not fit.
         """
         observation = read_observation(obs, self.config)
         count = len(observation.tasks)
+        seed = read_seeds(seed)
         seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
         if len(seeds) != count:
-            raise ObservationError(f"{len(seeds)} seeds for {count} lanes")
+            raise ConfigError(f"{len(seeds)} seeds for {count} lanes")
         shapes = self.config.noise_shapes
         if video_noise is not None and 0 in shapes[0]:
             raise ConfigError(f"{self.config.policy} imagines no video: drop video_noise")
         noises = [
-            None if noise is None else np.asarray(noise).reshape(count, *shape)
+            None if noise is None else read_noise(noise, shape, lanes=count)
             for noise, shape in zip((video_noise, action_noise), shapes, strict=True)
         ]
         return self._plan(observation, seeds, video=video, noises=noises)
@@ -247,6 +252,8 @@ class VideoPolicyAgent:
     def _lane(self, index: int) -> _Lane:
         if index not in self._lanes:
             seeds = self._seeds
+            if not isinstance(seeds, int) and index >= len(seeds):
+                raise ConfigError(f"reset was given {len(seeds)} seeds; there is a lane {index}")
             seed = seeds + index if isinstance(seeds, int) else seeds[index]
             self._lanes[index] = _Lane(seed=seed)
         return self._lanes[index]

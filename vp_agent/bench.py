@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vp_agent.agent import VideoPolicyAgent
 from vp_agent.config import ActionStats, TierConfig, VideoPolicyConfig
+from vp_agent.device import choose_device
 from vp_agent.errors import require
 from vp_agent.files import write_json
 from vp_agent.model.compile import compile_model
@@ -138,9 +139,7 @@ def _agent(settings: BenchSettings) -> VideoPolicyAgent:
     config = preset(settings.preset or "")
     if settings.resolution is not None:
         config = config.replace(resolution=tuple(settings.resolution))
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(settings.device)
     model = random_policy(config, device=device, dtype=getattr(torch, settings.dtype))
     sampler = model.config.tier(settings.tier)
     changes = {"steps": settings.steps, "guidance": settings.guidance}

@@ -40,10 +40,15 @@ def read_observation(obs: Mapping[str, Any] | Observation, config: AgentConfig) 
     """
     if isinstance(obs, Observation):
         return obs
+    if not isinstance(obs, Mapping):
+        hint = ": `env.reset()` gives observation and info" if isinstance(obs, tuple) else ""
+        raise ObservationError(f"expected an observation (a dict), got {_kind(obs)}{hint}")
     for part in ("pixels", "agent_pos", "task"):
         if part not in obs:
             raise ObservationError(f"the observation has no {part!r}; it has {sorted(obs)}")
     pixels = obs["pixels"]
+    if not isinstance(pixels, Mapping):
+        raise ObservationError(f"pixels must be a dict of views, got {_kind(pixels)}")
     images = []
     for view in config.views:
         if view not in pixels:
@@ -67,14 +72,33 @@ def read_observation(obs: Mapping[str, Any] | Observation, config: AgentConfig) 
     lanes = {len(image) for image in images} if batched else {1}
     if len(lanes) != 1:
         raise ObservationError(f"the views have different numbers of lanes: {sorted(lanes)}")
-    position = np.asarray(obs["agent_pos"], dtype=np.float64)
-    if not np.isfinite(position).all():
-        raise ObservationError(f"agent_pos is not finite: {position}")
-    tasks = (obs["task"],) if isinstance(obs["task"], str) else tuple(obs["task"])
-    if len(tasks) != next(iter(lanes)):
-        raise ObservationError(f"{len(tasks)} tasks for {next(iter(lanes))} lanes")
+    (count,) = lanes
+    if not count:
+        raise ObservationError("the observation is of 0 lanes")
+    _check_position(obs["agent_pos"], count if batched else None)
+    tasks = (obs["task"],) if isinstance(obs["task"], str) else obs["task"]
+    if not isinstance(tasks, Sequence | np.ndarray):
+        raise ObservationError(f"the task must be an instruction in words, got {tasks!r}")
+    tasks = tuple(tasks)
+    if len(tasks) != count:
+        raise ObservationError(f"{len(tasks)} tasks for {count} lanes")
     for task in tasks:
         if not isinstance(task, str) or not task.strip():
             raise ObservationError(f"the task must be an instruction in words, got {task!r}")
     stacked = np.stack(images, axis=1) if batched else np.stack(images)[None]
     return Observation(images_BVHW3=stacked, tasks=tasks, batched=batched)
+
+
+def _check_position(agent_pos: Any, lanes: int | None) -> None:
+    try:
+        position = np.asarray(agent_pos, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ObservationError(f"agent_pos must be numbers, got {_kind(agent_pos)}") from error
+    if not np.isfinite(position).all():
+        raise ObservationError(f"agent_pos is not finite: {position}")
+    if lanes is not None and len(np.atleast_1d(position)) != lanes:
+        raise ObservationError(f"agent_pos has shape {position.shape}, the images {lanes} lanes")
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"
