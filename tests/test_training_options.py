@@ -120,3 +120,17 @@ def test_views_and_resolution_replace_the_presets(tmp_path):
     )
     config = start_model(settings).config
     assert (config.views, config.resolution) == (("left",), (64, 96))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"action_draws": 0}, "--action-draws must be >= 1"),
+        ({"lora_rank": -1}, "--lora-rank must be >= 0"),
+        ({"ema_decay": 1.5}, r"--ema-decay must be in \[0, 1\)"),
+        ({"lr": float("nan")}, "--lr must be > 0, got nan"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_their_flag(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        TrainSettings(data=Path("none"), out=Path("none"), preset="tiny-lift", **changes)

@@ -130,7 +130,11 @@ def test_keys_are_lerobots():
 
 
 def test_an_environment_without_views_is_refused():
-    for wrap in (lambda env: SelectViews(env, ["left"]), lambda env: FitViews(env, (8, 8))):
+    for wrap in (
+        lambda env: SelectViews(env, ["left"]),
+        lambda env: FitViews(env, (8, 8)),
+        lambda env: RecordVideo(env, "films"),
+    ):
         with pytest.raises(ConfigError, match="no views"):
             wrap(gym.make("CartPole-v1"))
     with pytest.raises(ConfigError, match="no views"):
@@ -152,3 +156,7 @@ def test_every_episode_becomes_a_film(tmp_path):
             assert float(film.streams.video[0].average_rate or 0) == 10
         assert shapes == [(30, 80, 3)] * frames
     assert list(tmp_path.glob(".*")) == []
+    again = RecordVideo(Echo(), tmp_path)
+    again.reset(seed=3)
+    again.close()
+    assert [path.stem[-1] for path in sorted(tmp_path.glob("*.mp4"))] == ["0", "1", "2"]

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from vp_agent.envs.experts import expert_for
 from vp_agent.envs.rendering import RenderQuality
-from vp_agent.errors import ConfigError, SimulatorError, UnknownNameError, closest
+from vp_agent.errors import ConfigError, SimulatorError, UnknownNameError, closest, need
 from vp_agent.processes import die_with_parent
 from vp_agent.train.partial import open_partial
 
@@ -109,6 +109,7 @@ class CollectSettings:
         fields = asdict(self)
         for name in ("out", "workers", "resume"):
             del fields[name]
+        need("lerobot", extra="lerobot")
         fields["versions"] = {name: version(name) for name in _VERSIONED}
         return json.loads(json.dumps(fields))
 

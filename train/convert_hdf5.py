@@ -68,6 +68,7 @@ class ConvertDataSettings:
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes the dataset, as JSON."""
+        need("lerobot", extra="lerobot")
         fields = asdict(self)
         for name in ("out", "resume"):
             del fields[name]

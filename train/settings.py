@@ -144,15 +144,7 @@ class TrainSettings:
             "--cache-variants counts the plain copy, too: with --jitter it must be >= 2, got "
             f"{self.cache_variants}",
         )
-        require(self.steps >= 1, f"--steps must be >= 1, got {self.steps}")
-        require(self.batch_size >= 1, f"--batch-size must be >= 1, got {self.batch_size}")
-        require(self.accumulation >= 1, f"--accumulation must be >= 1, got {self.accumulation}")
-        require(self.keep >= 1, f"--keep must be >= 1, got {self.keep}; the last one stays")
-        for name in ("save_every", "eval_every", "log_every", "keep_every"):
-            value = getattr(self, name)
-            flag = name.replace("_", "-")
-            require(value is None or value >= 1, f"--{flag} must be >= 1, got {value}")
-        require(0 <= self.holdout < 1, f"--holdout must be in [0, 1), got {self.holdout}")
+        self._check_ranges()
         self._check_policy()
         require(
             self.views is None or self.init is None or self.from_svd,
@@ -171,6 +163,26 @@ class TrainSettings:
             self.mixed_precision != "fp16" or self.device != "cpu",
             "--mixed-precision fp16 needs a GPU; on the CPU use bf16 or no",
         )
+
+    def _check_ranges(self) -> None:
+        at_least: dict[int, tuple[str, ...]] = {
+            0: ("lora_rank", "warmup_steps", "weight_decay", "video_weight", "kl_weight"),
+            1: (
+                *("steps", "batch_size", "accumulation", "action_draws", "action_episodes", "keep"),
+                *("save_every", "eval_every", "log_every", "keep_every", "threads"),
+            ),
+        }
+        for least, names in at_least.items():
+            for name in names:
+                value = getattr(self, name)
+                flag = name.replace("_", "-")
+                require(value is None or value >= least, f"--{flag} must be >= {least}, got {value}")
+        for name in ("holdout", "ema_decay"):
+            value, flag = getattr(self, name), name.replace("_", "-")
+            require(0 <= value < 1, f"--{flag} must be in [0, 1), got {value}")
+        for name in ("lr", "head_lr", "eps", "clip_norm"):
+            value, flag = getattr(self, name), name.replace("_", "-")
+            require(value > 0, f"--{flag} must be > 0, got {value}")
 
     def _check_policy(self) -> None:
         """Refuses flags of the other kind of policy."""

@@ -70,12 +70,20 @@ def _summary(config: AgentConfig) -> str:
     return f"The baseline {config.policy} of Video Policy's authors"
 
 
+_TURNED = {
+    "flip_v": "upright",
+    "raw": "upside down, as LIBERO's demonstrations are",
+    "rot180": "turned by 180 degrees from LIBERO's, as LeRobot's processor has them",
+}
+
+
 def _facts(config: AgentConfig) -> dict[str, str]:
     height, width = config.resolution
     seconds = config.execute / config.control_hz
     stats = config.action_stats
+    turned = _TURNED[config.image_transform]
     facts = {
-        "Views, in order": f"{', '.join(config.views)}; RGB, upright, {width}x{height}",
+        "Views, in order": f"{', '.join(config.views)}; RGB, {turned}, {width}x{height}",
         "Imagines": f"{config.frames_per_view} frames per view, {config.frame_stride} control "
         f"steps ({config.frame_stride / config.control_hz:g} s) apart"
         if config.policy == "video"

@@ -7,18 +7,23 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
+from vp_agent.wrappers.views import views_of
+
 
 class RecordVideo(gym.Wrapper):
     """Writes every episode as `folder/episode-00000.mp4`: all views side by side, in real time.
 
+    The numbers follow those of the films that are there.
     A film appears when its episode has ended; one that was broken off by `reset` or `close` is
     kept as far as it went. (Gymnasium's own RecordVideo films `render()` and needs moviepy.)
     """
 
     def __init__(self, env: gym.Env, folder: str | Path) -> None:
         super().__init__(env)
+        views_of(env)
         self.folder = Path(folder)
-        self._episode = -1
+        films = [path.stem.split("-") for path in self.folder.glob("episode-*.mp4")]
+        self._episode = max((int(n) for _, n in films if n.isdecimal()), default=-1)
         self._film: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:

@@ -15,7 +15,7 @@ class SelectViews(gym.ObservationWrapper):
     def __init__(self, env: gym.Env, views: Mapping[str, str] | Sequence[str]) -> None:
         super().__init__(env)
         self.views = dict(views) if isinstance(views, Mapping) else {view: view for view in views}
-        pixels = _pixels_of(env)
+        pixels = views_of(env)
         for old in self.views.values():
             if old not in pixels.spaces:
                 raise UnknownNameError(
@@ -38,7 +38,7 @@ class FitViews(gym.ObservationWrapper):
         super().__init__(env)
         self.resolution = check_resolution(tuple(resolution))
         image = gym.spaces.Box(0, 255, (*self.resolution, 3), "uint8")  # type: ignore[arg-type]
-        self.observation_space = _with_pixels(env, dict.fromkeys(_pixels_of(env), image))
+        self.observation_space = _with_pixels(env, dict.fromkeys(views_of(env), image))
 
     def observation(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """The observation with images (height, width, 3)."""
@@ -48,7 +48,7 @@ class FitViews(gym.ObservationWrapper):
         return {**observation, "pixels": fitted}
 
 
-def _pixels_of(env: gym.Env) -> gym.spaces.Dict:
+def views_of(env: gym.Env) -> gym.spaces.Dict:
     space = env.observation_space
     pixels = space.spaces.get("pixels") if isinstance(space, gym.spaces.Dict) else None
     if not isinstance(pixels, gym.spaces.Dict):
@@ -57,5 +57,5 @@ def _pixels_of(env: gym.Env) -> gym.spaces.Dict:
 
 
 def _with_pixels(env: gym.Env, views: Mapping[str, gym.Space]) -> gym.spaces.Dict:
-    assert isinstance(env.observation_space, gym.spaces.Dict)  # _pixels_of has looked
+    assert isinstance(env.observation_space, gym.spaces.Dict)  # views_of has looked
     return gym.spaces.Dict({**env.observation_space, "pixels": gym.spaces.Dict(dict(views))})
