@@ -1,11 +1,13 @@
 """The published ways of training that are not the default."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from small import small_model
 
+from vp_agent.errors import ConfigError
 from vp_agent.train.batches import Batch
 from vp_agent.train.dataset import Chunk
 from vp_agent.train.dropout import draw_keep, hidden_text
