@@ -236,7 +236,8 @@ def test_a_demonstration_that_is_left_out_is_not_looked_at(tmp_path):
 
     source = write_hdf5(tmp_path / "a.hdf5", [drawn(6), drawn(6)])
     with h5py.File(source, "r+") as file:
-        file["data/demo_1/actions"][3, 2] = np.nan
+        actions: Any = file["data/demo_1/actions"]
+        actions[3, 2] = np.nan
         file.create_group("data/demo_extra")
     skip = tmp_path / "skip.json"
     skip.write_text('{"Lift": ["demo_1", "demo_extra"]}')
