@@ -21,6 +21,7 @@ import gymnasium as gym
 import numpy as np
 
 import vp_agent
+from vp_agent.envs.families import FAMILIES
 from vp_agent.envs.worker_protocol import HEARTBEAT_S, PROTOCOL, Link, space_to_message
 from vp_agent.wrappers.action_chunk import step_chunk
 
@@ -109,6 +110,11 @@ class _Desk:
 
     def render(self) -> Any:
         return self.env.render()
+
+    def lacking(self, family: str) -> list[str]:
+        """What the interpreter lacks of a simulator, and the command that brings it."""
+        missing = next(known for known in FAMILIES if known.name == family).missing()
+        return [missing.what, missing.fix] if missing else ["", ""]
 
     def load_policy(self, kind: str, path: str, **options: Any) -> dict[str, Any]:
         module = importlib.import_module(f"vp_agent.evaluation.foreign_{kind}")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 import vp_agent  # noqa: F401
 from vp_agent.envs.experts import expert_for
 from vp_agent.errors import ConfigError, OutputExistsError, UnknownNameError
-from vp_agent.train.collect import CollectSettings, collect
+from vp_agent.train import collect as collect_module
+from vp_agent.train.collect import CollectSettings, _simulate, collect, episode_file
 from vp_agent.train.demonstrations import demonstrate
 
 # not importorskip: robosuite must not be imported before MUJOCO_GL is chosen
@@ -177,6 +179,23 @@ def test_a_killed_collection_resumes_to_the_dataset_of_an_undisturbed_one(collec
     assert expected.keys() == resumed.keys()
     for key in expected:
         assert np.array_equal(expected[key], resumed[key]), key
+
+
+def test_a_resume_flies_the_seeds_that_were_running_too(tmp_path, monkeypatch):
+    """They may lie before successes that are there."""
+    for seed in (1, 2, 3):
+        episode_file(tmp_path, seed).touch()
+    asked = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers, *_args, **_kwargs):
+            super().__init__(workers)
+
+    monkeypatch.setattr(collect_module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(collect_module, "_run_seed", lambda *args: asked.append(args[-1]) or True)
+    outcomes = _simulate(settings(tmp_path / "out", episodes=3, seed=0), tmp_path)
+    assert asked == [0]
+    assert sorted(outcomes) == [0, 1, 2, 3]
 
 
 def test_an_existing_output_is_never_touched(tmp_path):

@@ -272,6 +272,30 @@ def test_images_that_libero_stored_upside_down_are_turned(tmp_path):
     assert item["task"] == "open the drawer"
 
 
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("LIVING_ROOM_SCENE2_pick_up_the_butter_demo.hdf5", {}),
+        ("any.hdf5", {"bddl_file_name": "libero/libero_object/pick_up_the_butter.bddl"}),
+    ],
+)
+def test_liberos_instructions_are_its_benchmarks(tmp_path, name, attributes):
+    told = {"problem_info": json.dumps({"language_instruction": "Pick the butter"})}
+    source = write_hdf5(tmp_path / name, [drawn(6)], langs=[""], attributes=told | attributes)
+    convert_hdf5(ConvertDataSettings(files=(source,), out=tmp_path / "out"))
+    assert load(tmp_path / "out")[0]["task"] == "pick up the butter"
+
+
+def test_a_part_of_the_state_is_no_state(tmp_path):
+    import h5py
+
+    source = write_hdf5(tmp_path / "a.hdf5", [drawn(6)])
+    with h5py.File(source, "r+") as file:
+        del file["data/demo_0/obs/robot0_base_pos"]
+    convert_hdf5(ConvertDataSettings(files=(source,), out=tmp_path / "out"))
+    assert "observation.state" not in load(tmp_path / "out").meta.features
+
+
 def test_all_twelve_numbers_can_be_kept(tmp_path):
     source = write_hdf5(tmp_path / "a.hdf5", [drawn(6)], base_mode={0: 1.0})
     summary = convert_hdf5(

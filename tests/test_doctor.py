@@ -55,12 +55,13 @@ def test_the_doctor_asks_the_interpreter_of_vp_agent_toml_for_its_simulator(tmp_
     venv.create(bare, with_pip=False)
     for python, said in (
         (sys.executable, f"LIBERO is not installed (for {sys.executable})"),
-        (f"{bare}/bin/python", f"{bare}/bin/python cannot import vp_agent"),
+        (f"{bare}/bin/python", f"{bare}/bin/python cannot run environments of vp_agent"),
     ):
         (tmp_path / "vp-agent.toml").write_text(f'[libero]\npython = "{python}"')
         finding = next(x for x in doctor.examine() if x.about == "libero")
         assert finding.says.startswith(said)
         assert finding.fix
+    assert "install gymnasium numpy" in finding.fix
 
 
 def test_listing_loads_no_simulator_and_no_torch():

@@ -44,7 +44,7 @@ class CacheSettings:
 
 def cache(settings: CacheSettings) -> list[Path]:
     """Does this process's share; returns the folders that are whole then."""
-    import torch
+    from vp_agent.device import choose_device
 
     from vp_agent.train.decoding import check_decoding
     from vp_agent.train.latent_cache import Variants, encode_instructions, shelves
@@ -63,9 +63,7 @@ def cache(settings: CacheSettings) -> list[Path]:
         jitter=settings.jitter,
         cache_variants=settings.cache_variants,
     )
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(settings.device)
     model = start_video_model(train).to(device).requires_grad_(False).eval()
     variants = Variants.of(model, count=settings.cache_variants, jitter=settings.jitter)
     folders = []

@@ -79,7 +79,7 @@ def statistics(files: DatasetFiles) -> Found:
         if feature not in files.stats:
             yield where, f"{feature} has no statistics", fix
             continue
-        values = files.columns[feature]
+        values = files.columns[feature].astype(np.float64)  # float32 drifts over many rows
         true = {
             "min": values.min(axis=0),
             "max": values.max(axis=0),

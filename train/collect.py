@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -205,9 +206,10 @@ def _simulate(settings: CollectSettings, partial: Path) -> dict[int, bool]:
         try:
             while True:
                 # Seeds start in order and all that started are awaited, so the first N successes
-                # are the same for any number of workers.
-                while (
-                    sum(outcomes.values()) < settings.episodes and len(running) < settings.workers
+                # are the same for any number of workers. A killed collection may have left gaps.
+                while len(running) < settings.workers and (
+                    sum(outcomes.values()) < settings.episodes
+                    or next_seed < max(outcomes, default=0)
                 ):
                     if next_seed not in outcomes:
                         running[pool.submit(_run_seed, settings, partial, next_seed)] = next_seed
@@ -222,6 +224,11 @@ def _simulate(settings: CollectSettings, partial: Path) -> dict[int, bool]:
                 bar.set_postfix(success=f"{wins}/{len(outcomes)}")
                 if wins == 0 and len(outcomes) >= _HOPELESS:
                     raise SimulatorError(f"{settings.env}: no success in {len(outcomes)} episodes")
+        except BrokenProcessPool as error:
+            raise SimulatorError(
+                f"a process of the simulator died ({error}); what was flown is kept: give the "
+                "command again with --resume"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

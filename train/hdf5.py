@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from vp_agent.envs.libero_tasks import LiberoTask
 from vp_agent.envs.robocasa_env import CAMERAS, STATE
 from vp_agent.envs.robocasa_tasks import instruction_0_2
 from vp_agent.errors import DatasetError, closest, need
@@ -107,6 +108,16 @@ def _told(group: Any, name: str, *, place: str) -> dict[str, Any]:
     return told
 
 
+def _libero_instruction(data: Any, file: Path, problem: Mapping[str, Any]) -> str:
+    """In the words of LIBERO's benchmark, which its tasks' names have and its BDDL files do not."""
+    if not problem:
+        return ""
+    task = Path(str(data.attrs.get("bddl_file_name", ""))).stem
+    if not task and file.stem.endswith("_demo"):
+        task = file.stem.removesuffix("_demo")
+    return LiberoTask("", task).instruction if task else problem.get("language_instruction", "")
+
+
 def read_demos(
     file: Path,
     *,
@@ -138,7 +149,7 @@ def read_demos(
             "upside_down": upside_down,
         }
         problem = _told(data, "problem_info", place=f"{file} data")
-        told = instruction or problem.get("language_instruction", "")
+        told = instruction or _libero_instruction(data, file, problem)
         names = [name for name in data if name not in skip]
         for name in names:
             if not re.fullmatch(r"demo_\d+", name):
@@ -209,7 +220,8 @@ def _described(
     lang = _told(group, "ep_meta", place=place).get("lang") or told
     if not lang.strip():
         raise DatasetError(f"{place} has no instruction (ep_meta lang); give --instruction TEXT")
-    state = tuple(key for key in STATE if key in observations)
+    # A part of it would be another state than that of our environments.
+    state = STATE if all(key in observations for key in STATE) else ()
     for key in state:
         numbers = observations[key][()]
         if numbers.ndim != 2 or len(numbers) != len(actions):

@@ -1,8 +1,10 @@
 """The command `vp-agent VERB`; a verb's modules are imported only when it is called."""
 
+import contextlib
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -197,6 +199,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         return _run(arguments)
+    except BrokenPipeError:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+            raise  # not of the reader of what is printed
+        # `vp-agent envs | head`: nobody reads on. Python itself would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (VPAgentError, OSError) as error:
         if debug or (isinstance(error, OSError) and not _is_the_users(error)):
             raise

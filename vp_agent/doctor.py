@@ -1,19 +1,19 @@
 """`vp-agent envs` and `vp-agent doctor`: what runs here, and the command that mends the rest."""
 
+import contextlib
 import importlib.util
-import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vp_agent.envs.families import FAMILIES, Family
 from vp_agent.envs.interpreters import CONFIG_NAME, read_places
 from vp_agent.envs.rendering import choose_gl, gl_fix
-from vp_agent.errors import VPAgentError
+from vp_agent.envs.worker_process import Worker
+from vp_agent.errors import VPAgentError, WorkerError
 
 _WANTED_GB = 10  # a trained full-size agent with its optimizer does not fit into less
 _DRAW = """
@@ -29,12 +29,7 @@ with mujoco.Renderer(model, 32, 32) as renderer:
     assert renderer.render()[16, 16, 0] > 50, "the image is black"
 """
 
-_ASK = """
-import json
-from vp_agent.envs.families import FAMILIES
-lacking = next(family for family in FAMILIES if family.name == "{name}").missing()
-print(json.dumps([lacking.what, lacking.fix] if lacking else ["", ""]))
-"""
+_ASK_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +112,12 @@ def _in_its_interpreter(family: Family, says: str) -> tuple[str, str]:
     place = read_places().get(family.name)
     if place is None or place.python == "self":
         return says, ""
-    code, found = _run(_ASK.format(name=family.name), python=place.python, extra=place.env)
-    if code:
-        fix = f"{place.python} -m pip install vp-agent"
-        return f"{place.python} cannot import vp_agent ({found})", fix
-    what, fix = json.loads(found)
+    try:
+        worker = Worker(place.python, env=place.env, deadline_s=_ASK_S)
+        with contextlib.closing(worker):
+            what, fix = worker.call("lacking", deadline_s=_ASK_S, family=family.name)
+    except WorkerError as error:
+        return str(error), f"{place.python} -m pip install gymnasium numpy"
     return (f"{what} (for {place.python})", fix) if what else (says, "")
 
 
@@ -178,17 +174,13 @@ def _disk() -> Finding:
     return Finding("disk", f"more than {_WANTED_GB} GB free")
 
 
-def _run(
-    code: str, *, python: str = sys.executable, extra: Mapping[str, str] | None = None
-) -> tuple[int, str]:
+def _run(code: str) -> tuple[int, str]:
     """Exit status and last line of a piece of Python in a process of its own: it may crash."""
-    done = subprocess.run(
-        [python, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, **(extra or {})},
-    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_S)
+    except subprocess.TimeoutExpired:  # a GL driver may hang
+        return 1, f"no answer in {_ASK_S:.0f} s"
     if done.returncode == 0:
         return 0, done.stdout.strip().rpartition("\n")[2]
     said = done.stderr.strip().rpartition("\n")[2]

@@ -37,8 +37,9 @@ class LeRobotPolicy:
         self._torch: Any = need("torch", extra="lerobot")
         self._torch.set_num_threads(threads)
         plugins.register_third_party_plugins()
-        if device == "auto":
-            device = "cuda" if self._torch.cuda.is_available() else "cpu"
+        from vp_agent.device import choose_device
+
+        device = choose_device(device)
         try:
             config = configs.PreTrainedConfig.from_pretrained(path)
             config.device = device

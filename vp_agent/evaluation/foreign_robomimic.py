@@ -38,8 +38,9 @@ class RobomimicPolicy:
             ) from error
         torch = self._torch
         torch.set_num_threads(threads)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        from vp_agent.device import choose_device
+
+        device = choose_device(device)
         self._device, content = device, _read(torch, path, trusted=trusted)
         try:
             self._policy, _ = files.policy_from_checkpoint(device=device, ckpt_dict=content)
