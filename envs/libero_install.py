@@ -111,17 +111,23 @@ def download_assets() -> Path:
     """
     # not LIBERO's own download, which current versions of huggingface_hub refuse
     hub: Any = need("huggingface_hub", extra="libero")
+    from filelock import FileLock  # huggingface_hub needs it, too
+
     target = _downloaded()
     unfinished = target.with_name("assets.partial")
-    print(f"downloading LIBERO's assets ({_HUB_DATASET}) to {target}")
-    try:
-        hub.snapshot_download(_HUB_DATASET, repo_type="dataset", local_dir=unfinished)
-    except Exception as error:  # the Hub's, the network's and the disk's errors share no root
-        raise SimulatorError(
-            f"LIBERO's assets cannot be downloaded ({type(error).__name__}: {error}). Try again: "
-            f"{_DOWNLOAD}"
-        ) from error
-    os.rename(unfinished, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name("assets.lock")):  # workers may be reset side by side
+        if target.is_dir():
+            return _checked(target)
+        print(f"downloading LIBERO's assets ({_HUB_DATASET}) to {target}")
+        try:
+            hub.snapshot_download(_HUB_DATASET, repo_type="dataset", local_dir=unfinished)
+        except Exception as error:  # the Hub's, the network's and the disk's errors share no root
+            raise SimulatorError(
+                f"LIBERO's assets cannot be downloaded ({type(error).__name__}: {error}). Try "
+                f"again: {_DOWNLOAD}"
+            ) from error
+        os.rename(unfinished, target)
     return _checked(target)
 
 
@@ -162,4 +168,5 @@ def _configure() -> None:
 
 
 if __name__ == "__main__":
-    print(find_assets(None) or download_assets())
+    # Also where LIBERO itself is not installed: its interpreter looks in the same place.
+    print(find_assets(None) if os.environ.get(ASSETS_VARIABLE) else download_assets())

@@ -35,6 +35,7 @@ class WorkerEnv(gym.Env):
     render_quality: str
     resolution: tuple[int, int]
     views: dict[str, str]
+    worker: Worker | None = None
 
     def __init__(
         self,
@@ -66,7 +67,6 @@ class WorkerEnv(gym.Env):
         self._env, self._kwargs = dict(env or {}), dict(kwargs or {})
         self._seed: int | None = None  # of the running episode, if known
         self._running = self._outdated = False
-        self.worker: Worker | None = None
         made = self._start()
         self.action_space = space_from_message(made["action_space"])
         self.observation_space = space_from_message(made["observation_space"])

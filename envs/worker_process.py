@@ -98,7 +98,7 @@ class Worker:
         self.pid = process.pid
         self._process, self._link = process, Link(ours)
         self._log = _Log(process)
-        self._heard = time.monotonic()
+        self._heard, self._why = time.monotonic(), ""
         # also if this object is forgotten, and at exit
         self._end = weakref.finalize(self, _kill, process, self._link, os.getpid())
         try:
@@ -134,6 +134,8 @@ class Worker:
             Exception: what the environment raised, as the same class with the same message, if it
                 is a class of Python, Gymnasium or this package.
         """
+        if not self.alive:
+            raise WorkerDied(f"there is no worker for {name}: {self._why or 'it was ended'}")
         deadline = time.monotonic() + deadline_s
         request = {"call": name, "deadline_s": deadline_s, "arguments": arguments}
         try:
@@ -200,9 +202,9 @@ class Worker:
         else:
             how = f"was killed by {signal.Signals(-code).name}"
             how += " (out of memory?)" if -code == signal.SIGKILL else ""
-        return WorkerDied(
-            f"the worker {how} during {what} (process {self.pid}, {self.python}){self._log.tail()}"
-        )
+        where = f"(process {self.pid}, {self.python}){self._log.tail()}"
+        self._why = f"the worker {how} during {what} {where}"
+        return WorkerDied(self._why)
 
     def _timeout(self, deadline_s: float, what: str) -> WorkerTimeout:
         silent_s = time.monotonic() - self._heard
@@ -215,11 +217,12 @@ class Worker:
             if silent_s > _SILENT_S
             else "alive, so slow or in an endless loop"
         )
-        return WorkerTimeout(
+        self._why = (
             f"{what} took longer than deadline_s={deadline_s:g}; the worker was {state}, and was "
             f"killed (process {self.pid}, {self.python}); if it only needs more time, give more: "
-            f"gym.make(..., deadline_s={10 * deadline_s:g}){self._log.tail()}"
+            f"deadline_s={10 * deadline_s:g} in vp-agent.toml or for gym.make{self._log.tail()}"
         )
+        return WorkerTimeout(self._why)
 
 
 class _Log:
@@ -266,7 +269,8 @@ def _rebuilt(error: Mapping[str, Any], python: str) -> Exception:
     """The environment's error as the best known of its classes."""
     known = {builtins.__name__: builtins, gym.error.__name__: gym.error, errors.__name__: errors}
     name, message = error["classes"][0][1], error["message"]
-    if name == MissingExtraError.__name__ and python != sys.executable:
+    types = name == MissingExtraError.__name__ or "python -m " in message
+    if types and python != sys.executable:  # what is to be typed is to be typed there
         message += f" (for {python}, where this environment runs)"
     raised: Exception | None = None
     for module, cls in error["classes"]:

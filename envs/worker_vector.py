@@ -74,18 +74,26 @@ class WorkerVectorEnv(VectorEnv):
             raise ConfigError("autoreset_mode must be NextStep or Disabled, not SameStep")
         self.num_envs = num_envs
         self._threads = ThreadPoolExecutor(num_envs)  # they only wait, each for its worker
+        making = [WorkerEnv.__new__(WorkerEnv) for _ in range(num_envs)]
         futures = [
             self._threads.submit(
-                WorkerEnv,
+                _made,
+                env,
                 env_id,
                 python=place.python,
                 env=place.env,
                 deadline_s=place.deadline_s,
                 kwargs=kwargs,
             )
-            for _ in range(num_envs)
+            for env in making
         ]
-        wait(futures)
+        try:
+            wait(futures)
+        except BaseException:  # such as Ctrl-C: the program would end only when all are made
+            while wait(futures, timeout=0.1).not_done:
+                for env in making:
+                    env.kill()
+            raise
         errors = [error for future in futures if (error := future.exception()) is not None]
         self.envs = [future.result() for future in futures if future.exception() is None]
         if errors:
@@ -207,3 +215,9 @@ class WorkerVectorEnv(VectorEnv):
         space = self.single_observation_space
         empty = create_empty_array(space, self.num_envs)
         return concatenate(space, self._observations, empty)
+
+
+def _made(lane: WorkerEnv, /, *args: Any, **kwargs: Any) -> WorkerEnv:
+    """Known before it is made, so that it can be killed."""
+    lane.__init__(*args, **kwargs)
+    return lane

@@ -90,6 +90,22 @@ def view_that_no_episode_has(root):
     edit_json(root, "meta/info.json", change)
 
 
+def fps_of_nothing(root):
+    edit_json(root, "meta/info.json", lambda info: info.update(fps=0))
+
+
+def feature_without_a_shape(root):
+    edit_json(root, "meta/info.json", lambda info: info["features"]["action"].pop("shape"))
+
+
+def episodes_without_lengths(root):
+    edit_table(root, EPISODES, lambda table: table.drop(columns="length"))
+
+
+def no_episodes(root):
+    edit_table(root, EPISODES, lambda table: table.iloc[:0])
+
+
 def info_is_missing(root):
     (root / "meta/info.json").unlink()
 
@@ -277,6 +293,10 @@ DAMAGE = [
     (wrong_totals, "totals", "total_episodes is 5, the tables have 4"),
     (view_that_info_does_not_list, "views", "videos/observation.images.right"),
     (view_that_no_episode_has, "views", "observation.images.top is listed"),
+    (fps_of_nothing, "unreadable file", "info.json: fps is 0, expected a positive number"),
+    (feature_without_a_shape, "unreadable file", "'action' has no dtype or no shape"),
+    (episodes_without_lengths, "unreadable file", f"{EPISODES}: no column 'length'"),
+    (no_episodes, "unreadable file", f"{EPISODES}: it lists no episode"),
     (info_is_missing, "unreadable file", "info.json: is missing"),
     (statistics_are_no_json, "unreadable file", "stats.json: cannot be read"),
     (changed_statistics, "statistics", "max of action.dz is 7, recomputed"),

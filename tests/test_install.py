@@ -7,6 +7,7 @@ import pytest
 
 from vp_agent import install as module
 from vp_agent.cli import main
+from vp_agent.envs.interpreters import read_places
 from vp_agent.errors import ConfigError, OutputExistsError
 from vp_agent.install import InstallError, InstallSettings, install
 
@@ -14,6 +15,7 @@ from vp_agent.install import InstallError, InstallSettings, install
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VP_AGENT_CONFIG")
     return tmp_path
 
 
@@ -57,6 +59,16 @@ def test_the_steps_run_in_order_and_the_interpreter_is_named(here, monkeypatch):
     assert (here / "two").exists()
     text = (here / "vp-agent.toml").read_text()
     assert text == f'[robocasa]\npython = "x"\n\n[libero]\npython = "{here}/sim/bin/python"\n'
+
+
+def test_the_file_that_counts_is_written_and_a_comment_is_no_entry(here, monkeypatch):
+    fake(monkeypatch, touch("one"))
+    (here / "vp-agent.toml").write_text('# [libero] is to come\n[robocasa]\npython = "x"\n')
+    (here / "runs").mkdir()
+    monkeypatch.chdir(here / "runs")
+    install(InstallSettings(family="libero", folder=Path("sim")))
+    assert read_places().keys() == {"robocasa", "libero"}
+    assert not (here / "runs/vp-agent.toml").exists()
 
 
 def test_an_entry_of_the_user_is_kept(here, monkeypatch, capsys):

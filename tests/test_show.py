@@ -12,8 +12,10 @@ from PIL import Image
 from toy_data import write_toy_dataset
 
 from vp_agent.cli import main
+from vp_agent.errors import ConfigError
 from vp_agent.train.check import find_damage
 from vp_agent.train.dataset_stats import Share, dataset_stats
+from vp_agent.train.show import ShowSettings
 
 pytest.importorskip("lerobot", reason="needs the extra")
 
@@ -74,6 +76,31 @@ def test_check_reports_what_info_json_lacks(toy, name, words, tmp_path, capsys):
     code = main(["data", "show", str(root), "--out", str(tmp_path / "sheet.png")])
     assert code == (2 if name == "video_path" else 0)
     assert (words in capsys.readouterr().err) == (code == 2)
+
+
+def cut_videos(root: Path) -> None:
+    for path in root.rglob("*.mp4"):
+        path.write_bytes(path.read_bytes()[:300])
+
+
+def lost_videos(root: Path) -> None:
+    for path in root.rglob("*.mp4"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("damage", [cut_videos, lost_videos])
+def test_a_sheet_of_damaged_videos_is_refused_by_the_file(toy, tmp_path, damage, capsys):
+    root = Path(shutil.copytree(toy, tmp_path / "toy"))
+    damage(root)
+    assert main(["data", "show", str(root), "--out", str(tmp_path / "sheet.png")]) == 2
+    error = capsys.readouterr().err
+    assert ".mp4: the frames of episode 0 cannot be decoded" in error
+    assert "vp-agent data check" in error
+
+
+def test_a_sheet_is_a_picture(toy, tmp_path):
+    with pytest.raises(ConfigError, match="sheet is no picture"):
+        ShowSettings(root=toy, out=tmp_path / "sheet")
 
 
 def test_episodes_without_numbers_are_not_called_the_same(tmp_path):

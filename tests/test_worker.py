@@ -231,6 +231,15 @@ def test_actions_that_are_no_numbers_are_refused_here(env):
             env.step(action)
 
 
+def test_who_asks_a_dead_worker_is_told_of_what_it_died(env):
+    env.reset(seed=5, options={"trouble": "segfault"})
+    env.step(STILL)
+    with pytest.raises(WorkerDied):
+        env.step(STILL)
+    with pytest.raises(WorkerDied, match=r"there is no worker for render: .*SIGSEGV during step"):
+        env.worker.call("render", deadline_s=1)
+
+
 def test_an_interrupted_call_ends_the_worker(env):
     def interrupt(*_):
         raise KeyboardInterrupt

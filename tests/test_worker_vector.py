@@ -1,5 +1,7 @@
 """Workers side by side give the episodes they would give one by one."""
 
+import signal
+import time
 from typing import Any
 
 import numpy as np
@@ -153,3 +155,18 @@ def test_make_vec_starts_workers_and_close_ends_them(monkeypatch):
     pid = envs.envs[0].worker.pid  # type: ignore[union-attr]
     envs.close()
     assert gone(pid)
+
+
+def test_an_interrupted_start_ends_the_workers():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 3)
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            WorkerVectorEnv(TOY, num_envs=2, place=Place(env=TESTS), kwargs={"trouble": "hang"})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 60  # and not the deadline of 180 s

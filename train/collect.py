@@ -150,25 +150,28 @@ def _write(settings: CollectSettings, partial: Path) -> tuple[int, int, int]:
         raise
     wins = [seed for seed in sorted(outcomes) if outcomes[seed]][: settings.episodes]
     tried = wins[-1] - settings.seed + 1
-    files = [episode_file(partial, seed) for seed in wins]
-    bar = tqdm(files, desc="encode", unit="episode", mininterval=1.0)
-    frames = demonstrations.write_dataset(
-        partial / "dataset",
-        name=settings.out.name,
-        episodes=map(demonstrations.stored_episode, bar),
-        names=demonstrations.NAMES,
-        meta={
-            "env": settings.env,
-            "env_kwargs": settings.env_kwargs,
-            "noise": settings.noise,
-            "disturb": settings.disturb,
-            "hold_steps": settings.hold_steps,
-            "tried": tried,
-            "success_rate": len(wins) / tried,
-            "versions": settings.identity()["versions"],
-        },
-    )
-    os.rename(partial / "dataset", settings.out)
+    built = partial / "dataset"
+    if not built.is_dir():  # else it is whole, and a kill came just before the end
+        files = [episode_file(partial, seed) for seed in wins]
+        bar = tqdm(files, desc="encode", unit="episode", mininterval=1.0)
+        demonstrations.write_dataset(
+            built,
+            name=settings.out.name,
+            episodes=map(demonstrations.stored_episode, bar),
+            names=demonstrations.NAMES,
+            meta={
+                "env": settings.env,
+                "env_kwargs": settings.env_kwargs,
+                "noise": settings.noise,
+                "disturb": settings.disturb,
+                "hold_steps": settings.hold_steps,
+                "tried": tried,
+                "success_rate": len(wins) / tried,
+                "versions": settings.identity()["versions"],
+            },
+        )
+    frames: int = json.loads((built / "meta/info.json").read_text())["total_frames"]
+    os.rename(built, settings.out)
     shutil.rmtree(partial)
     return tried, len(wins), frames
 

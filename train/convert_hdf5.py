@@ -28,7 +28,7 @@ from vp_agent.train.hdf5 import (
     number_names,
     read_demos,
 )
-from vp_agent.train.partial import LOCK, open_partial
+from vp_agent.train.partial import LOCK, check_unused, open_partial
 
 SHARD_EPISODES = 10
 
@@ -107,8 +107,10 @@ class ConvertDataSummary:
 
 def convert_hdf5(settings: ConvertDataSettings) -> ConvertDataSummary:
     """Checks all files, then writes shards and joins them."""
+    identity = settings.identity()
+    check_unused(settings.out, resume=settings.resume)  # before all files are read
     demos, skipped = _wanted_demos(settings)
-    with open_partial(settings.out, settings.identity(), resume=settings.resume) as partial:
+    with open_partial(settings.out, identity, resume=settings.resume) as partial:
         _write(settings, demos, partial, skipped=skipped)
     counts = {demo.task: sum(d.task == demo.task for d in demos) for demo in demos}
     moving = [demo.place for demo in demos if demo.base_steps and settings.action == "arm"]
@@ -140,7 +142,8 @@ def _write(
                 fps=round(demos[0].control_hz),
                 robot=demos[0].robot,
             )
-    _join(folders, partial / "dataset", settings=settings, skipped=skipped)
+    if not (partial / "dataset").is_dir():  # else it is whole, and a kill came just before the end
+        _join(folders, partial / "dataset", settings=settings, skipped=skipped)
     os.rename(partial / "dataset", settings.out)
     shutil.rmtree(partial)
 

@@ -18,6 +18,8 @@ from tqdm import tqdm
 from vp_agent.errors import DatasetError, need
 
 IMAGES = "observation.images."
+_EPISODE_COLUMNS = ("episode_index", "length", "dataset_from_index", "dataset_to_index")
+_EPISODE_COLUMNS += ("data/chunk_index", "data/file_index")
 THUMB = 16  # side of the thumbnails that frames are compared by
 
 
@@ -123,12 +125,18 @@ class DatasetFiles:
         """`meta/info.json`."""
         file = self.root / "meta/info.json"
         info = read_json(file)
+        features = info.get("features", {})
+        for name, feature in features.items():
+            if not {"dtype", "shape"} <= feature.keys():
+                raise Unreadable(file, f"feature {name!r} has no dtype or no shape")
         needed = ["fps", "features", "data_path"]
-        if any(feature["dtype"] == "video" for feature in info.get("features", {}).values()):
+        if any(feature["dtype"] == "video" for feature in features.values()):
             needed.append("video_path")
         for name in needed:
             if name not in info:
                 raise Unreadable(file, f"no {name!r}")
+        if not isinstance(info["fps"], int | float) or not info["fps"] > 0:
+            raise Unreadable(file, f"fps is {info['fps']!r}, expected a positive number")
         return info
 
     @cached_property
@@ -154,6 +162,11 @@ class DatasetFiles:
             raise Unreadable(self.root / "meta/episodes", "no parquet file is there")
         tables = [self._parquet(file).to_pandas() for file in files]
         table = pandas.concat(tables, ignore_index=True)
+        for name in _EPISODE_COLUMNS:
+            if name not in table:
+                raise Unreadable(files[0], f"no column {name!r}")
+        if table.empty:
+            raise Unreadable(files[0], "it lists no episode")
         return table[[name for name in table if not name.startswith("stats/")]]
 
     @property
@@ -193,17 +206,27 @@ class DatasetFiles:
 
     def data_file(self, episode: Any) -> Path:
         """The parquet file that a row of `episodes` names."""
-        return self.root / self.info["data_path"].format(
-            chunk_index=episode["data/chunk_index"], file_index=episode["data/file_index"]
+        return self._named(
+            "data_path",
+            chunk_index=episode["data/chunk_index"],
+            file_index=episode["data/file_index"],
         )
 
     def video_file(self, episode: Any, view: str) -> Path:
         """The video file that a row of `episodes` names."""
-        return self.root / self.info["video_path"].format(
+        return self._named(
+            "video_path",
             video_key=view,
             chunk_index=int(episode[f"videos/{view}/chunk_index"]),
             file_index=int(episode[f"videos/{view}/file_index"]),
         )
+
+    def _named(self, pattern: str, **numbers: Any) -> Path:
+        try:
+            return self.root / self.info[pattern].format(**numbers)
+        except (KeyError, IndexError, ValueError) as error:  # of another version of the format
+            info = self.root / "meta/info.json"
+            raise Unreadable(info, f"{pattern} {self.info[pattern]!r} asks for {error}") from error
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from vp_agent.errors import ConfigError, OutputExistsError, VPAgentError
 from vp_agent.files import write_json
 
 LOCK = ".lock"
+_SETTINGS = "settings.json"
 
 
 class BusyError(VPAgentError, RuntimeError):
@@ -28,9 +29,7 @@ def open_partial(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Ite
     Raises:
         BusyError: another process works in it.
     """
-    if out.exists():
-        raise OutputExistsError(f"{out} exists already; give another --out or remove it")
-    partial = out.with_name(out.name + ".partial")
+    partial = check_unused(out, resume=resume)
     partial.mkdir(parents=True, exist_ok=True)
     lock = FileLock(partial / LOCK, timeout=0)  # flock: it dies with its process
     try:
@@ -40,20 +39,33 @@ def open_partial(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Ite
             f"another process writes {partial}; wait for it or give another --out"
         ) from None
     try:
-        yield _begun(partial, identity, resume=resume)
+        check_unused(out, resume=resume)  # somebody may just have finished
+        yield _begun(partial, identity)
     finally:
         lock.release()
 
 
-def _begun(partial: Path, identity: Mapping[str, Any], *, resume: bool) -> Path:
-    record = partial / "settings.json"
-    if not record.exists():  # a kill before this file was written left nothing of use
-        write_json(record, identity)
-        return partial
-    if not resume:
+def check_unused(out: Path, *, resume: bool) -> Path:
+    """The folder to work in, not made yet.
+
+    Raises:
+        OutputExistsError: `out` is there, or unfinished work that is not to go on.
+    """
+    if out.exists():
+        raise OutputExistsError(f"{out} exists already; give another --out or remove it")
+    partial = out.with_name(out.name + ".partial")
+    if (partial / _SETTINGS).exists() and not resume:
         raise OutputExistsError(
             f"{partial} holds unfinished work; add --resume to go on, or remove it"
         )
+    return partial
+
+
+def _begun(partial: Path, identity: Mapping[str, Any]) -> Path:
+    record = partial / _SETTINGS
+    if not record.exists():  # a kill before this file was written left nothing of use
+        write_json(record, identity)
+        return partial
     before = json.loads(record.read_text())
     for name in sorted(identity.keys() | before.keys()):
         if identity.get(name) != before.get(name):

@@ -31,6 +31,10 @@ class ShowSettings:
     def __post_init__(self) -> None:
         require(self.episodes >= 1, f"--episodes must be at least 1, got {self.episodes}")
         require(self.width >= 16, f"--width must be at least 16, got {self.width}")
+        known = Image.registered_extensions()
+        require(
+            self.out.suffix.lower() in known, f"--out {self.out} is no picture; such as sheet.png"
+        )
 
 
 def show(settings: ShowSettings) -> Path:
@@ -56,7 +60,7 @@ def _episode(settings: ShowSettings, files: DatasetFiles, episode: int) -> Image
     rows, width = files.rows_of(episode), settings.width
     length = rows.stop - rows.start
     wanted = [0, length // 2, length - 1]
-    frames = dict.fromkeys(files.views, _frames) | dict.fromkeys(files.image_views, _stored)
+    frames = dict.fromkeys(files.recorded_views, _frames) | dict.fromkeys(files.image_views, _stored)
     if not frames:
         raise DatasetError(f"{files.root} has no images to show; its numbers: vp-agent data stats")
     views = {view: load(files, view, episode, wanted) for view, load in frames.items()}
@@ -66,7 +70,7 @@ def _episode(settings: ShowSettings, files: DatasetFiles, episode: int) -> Image
         "RGB", (strip * len(views) + _GAP, max(heights) + 2 * _TEXT + 2 * _GAP), "white"
     )
     draw = ImageDraw.Draw(picture)
-    instruction = files.tasks[int(files.columns["task_index"][rows.start])]
+    instruction = files.tasks.get(int(files.columns["task_index"][rows.start]), "(no instruction)")
     draw.text((_GAP, _GAP), f"episode {episode}, {length} frames: {instruction}", fill="black")
     for v, ((view, pixels), height) in enumerate(zip(views.items(), heights, strict=True)):
         left, top = _GAP + v * strip, _GAP + 2 * _TEXT
@@ -82,13 +86,20 @@ def _frames(files: DatasetFiles, view: str, episode: int, wanted: list[int]) -> 
     videos: Any = need("lerobot.datasets.video_utils", extra="lerobot")
     row = files.episodes.iloc[episode]
     start = float(row[f"videos/{view}/from_timestamp"])
-    decoded = videos.decode_video_frames(
-        files.video_file(row, view),
-        [start + number / files.fps for number in wanted],
-        1e-4,  # seconds, LeRobot's own tolerance
-        backend="pyav",
-        return_uint8=True,
-    )
+    file = files.video_file(row, view)
+    try:
+        decoded = videos.decode_video_frames(
+            file,
+            [start + number / files.fps for number in wanted],
+            1e-4,  # seconds, LeRobot's own tolerance
+            backend="pyav",
+            return_uint8=True,
+        )
+    except Exception as error:  # PyAV's errors and LeRobot's share no root
+        raise DatasetError(
+            f"{file}: the frames of episode {episode} cannot be decoded ({error}); what else is "
+            f"damaged: vp-agent data check {files.root}"
+        ) from error
     return list(decoded.permute(0, 2, 3, 1).numpy())
 
 

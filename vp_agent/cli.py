@@ -18,7 +18,7 @@ from vp_agent.errors import UnknownNameError, VPAgentError, closest
 # A full disk, a quota, a read-only or forbidden folder, a file where a folder is wanted: the
 # user's to mend, not a bug.
 _OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG}
-_OS_ERRORS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+_OS_ERRORS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from typing import Literal
 
 import tyro
 
+from vp_agent.envs.interpreters import CONFIG_NAME, config_path
 from vp_agent.errors import ConfigError, OutputExistsError, VPAgentError
 
-_CONFIG = Path("vp-agent.toml")
 _ROBOCASA = "https://github.com/robocasa/robocasa"
 # What RoboCasa 0.2 asserts, and what its environments import (its setup.py asks for far more).
 _ROBOCASA_NEEDS = [
@@ -39,7 +39,9 @@ _LIBERO_NEEDS = ["hf-libero==0.1.4", "mujoco>=3.3,<3.9", "numpy<2.3", "gymnasium
 
 @dataclass(frozen=True, kw_only=True)
 class InstallSettings:
-    """Makes a virtual environment with a simulator and names it in ./vp-agent.toml."""
+    """Makes a virtual environment with a simulator and names it in vp-agent.toml: the one that
+    counts here, or a new one in the current folder.
+    """
 
     family: tyro.conf.Positional[Literal["libero", "robocasa"]]
     """Which simulator."""
@@ -80,7 +82,11 @@ def install(settings: InstallSettings) -> None:
 def _libero(settings: InstallSettings, folder: Path) -> tuple[Path, list[list[str]]]:
     python = settings.python or sys.executable
     pip = [str(folder / "bin/python"), "-m", "pip", "install"]
-    return folder, [[python, "-m", "venv", str(folder)], [*pip, *_LIBERO_NEEDS]]
+    return folder, [
+        [python, "-m", "venv", str(folder)],
+        [*pip, *_LIBERO_NEEDS],
+        [sys.executable, "-m", "vp_agent.envs.libero_install"],  # the assets
+    ]
 
 
 def _robocasa(settings: InstallSettings, folder: Path) -> tuple[Path, list[list[str]]]:
@@ -119,14 +125,19 @@ def _call(step: list[str], *, rest: list[list[str]], entry: str) -> None:
         commands = "; ".join(map(shlex.join, rest))
         raise InstallError(
             f"{shlex.join(step)} failed ({code}); when it works, go on: {commands}; "
-            f"and write into {_CONFIG}: {entry}"
+            f"and write into {config_path() or CONFIG_NAME}: {entry}"
         )
 
 
 def _name_it(settings: InstallSettings, entry: str) -> None:
-    before = _CONFIG.read_text() if _CONFIG.is_file() else ""
-    if settings.dry_run or f"[{settings.family}]" in before:
-        print(f"\nin {_CONFIG}:\n{entry}")
-        return
-    _CONFIG.write_text(f"{before}\n{entry}" if before else entry)
-    print(f"{_CONFIG} now names it: gym.make and vp-agent run {settings.family} in there")
+    path = config_path() or Path(CONFIG_NAME)
+    before = path.read_text() if path.is_file() else ""
+    if settings.dry_run:
+        print(f"\nin {path}:\n{entry}")
+    elif f"[{settings.family}]" in map(str.strip, before.splitlines()):
+        print(
+            f"\n{path} was not changed: it has an entry. To use this one, replace it by:\n{entry}"
+        )
+    else:
+        path.write_text(f"{before}\n{entry}" if before else entry)
+        print(f"{path} now names it: gym.make and vp-agent run {settings.family} in there")

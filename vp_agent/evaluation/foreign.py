@@ -62,7 +62,8 @@ class _Host:
     def __init__(self, name: str, place: Place) -> None:
         self.name, self._deadline_s = name, place.deadline_s
         self._turn = threading.Lock()
-        self._worker = Worker(place.python, env=place.env, deadline_s=LOADING_S)
+        self.loading_s = max(LOADING_S, place.deadline_s)
+        self._worker = Worker(place.python, env=place.env, deadline_s=self.loading_s)
 
     def call(self, name: str, *, deadline_s: float | None = None, **arguments: Any) -> Any:
         with self._turn:
@@ -96,7 +97,7 @@ def load_foreign(
     host = _Host(name, read_places().get(kind, Place()))
     about = host.call(
         "load_policy",
-        deadline_s=LOADING_S,
+        deadline_s=host.loading_s,
         kind=kind,
         path=str(file),
         device=device,
