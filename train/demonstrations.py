@@ -137,8 +137,8 @@ def write_dataset(
     meta: Mapping[str, Any],
     fps: int = 20,
     robot: str = "panda",
-) -> int:
-    """Writes a dataset with LeRobot's own writer, whole or not at all; returns its frames.
+) -> None:
+    """Writes a dataset with LeRobot's own writer, whole or not at all.
 
     The episodes, at least one, are read one after the other and not kept. `names` are those of
     every vector's numbers; `meta` goes with the episodes' facts into `meta/vp_agent.json`.
@@ -148,7 +148,7 @@ def write_dataset(
     video: Any = need("lerobot.configs.video", extra="lerobot")
     libav: Any = need("av.logging", extra="lerobot")
     libav.set_libav_level(libav.ERROR)  # the encoder explains itself for every episode
-    dataset, facts, frames = None, [], 0
+    dataset, facts = None, []
     with atomic_dir(folder) as tmp:
         tmp.rmdir()  # LeRobot insists on making it
         for episode in episodes:
@@ -164,7 +164,6 @@ def write_dataset(
                         rgb_encoder=video.RGBEncoderConfig(**_CODEC),
                     )
                 dataset.add_frame({**frame, "task": episode.task})
-                frames += 1
             assert dataset is not None  # an episode has frames
             # its pool of encoder processes costs more than these short videos
             dataset.save_episode(parallel_encoding=False)
@@ -172,7 +171,6 @@ def write_dataset(
         assert dataset is not None
         dataset.finalize()
         write_json(tmp / META, {**meta, "episodes": facts})
-    return frames
 
 
 def _feature(
