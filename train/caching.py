@@ -45,7 +45,6 @@ class CacheSettings:
 def cache(settings: CacheSettings) -> list[Path]:
     """Does this process's share; returns the folders that are whole then."""
     from vp_agent.device import choose_device
-
     from vp_agent.train.decoding import check_decoding
     from vp_agent.train.latent_cache import Variants, encode_instructions, shelves
     from vp_agent.train.mixture import open_mixture

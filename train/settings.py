@@ -176,7 +176,9 @@ class TrainSettings:
             for name in names:
                 value = getattr(self, name)
                 flag = name.replace("_", "-")
-                require(value is None or value >= least, f"--{flag} must be >= {least}, got {value}")
+                require(
+                    value is None or value >= least, f"--{flag} must be >= {least}, got {value}"
+                )
         for name in ("holdout", "ema_decay"):
             value, flag = getattr(self, name), name.replace("_", "-")
             require(0 <= value < 1, f"--{flag} must be in [0, 1), got {value}")

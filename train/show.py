@@ -60,7 +60,9 @@ def _episode(settings: ShowSettings, files: DatasetFiles, episode: int) -> Image
     rows, width = files.rows_of(episode), settings.width
     length = rows.stop - rows.start
     wanted = [0, length // 2, length - 1]
-    frames = dict.fromkeys(files.recorded_views, _frames) | dict.fromkeys(files.image_views, _stored)
+    frames = dict.fromkeys(files.recorded_views, _frames) | dict.fromkeys(
+        files.image_views, _stored
+    )
     if not frames:
         raise DatasetError(f"{files.root} has no images to show; its numbers: vp-agent data stats")
     views = {view: load(files, view, episode, wanted) for view, load in frames.items()}
