@@ -269,8 +269,9 @@ def _rebuilt(error: Mapping[str, Any], python: str) -> Exception:
     """The environment's error as the best known of its classes."""
     known = {builtins.__name__: builtins, gym.error.__name__: gym.error, errors.__name__: errors}
     name, message = error["classes"][0][1], error["message"]
-    types = name == MissingExtraError.__name__ or "python -m " in message
-    if types and python != sys.executable:  # what is to be typed is to be typed there
+    # What is to be typed is to be typed there, but for this package's own commands.
+    typed = name == MissingExtraError.__name__ or "python -m " in message
+    if typed and "python -m vp_agent" not in message and python != sys.executable:
         message += f" (for {python}, where this environment runs)"
     raised: Exception | None = None
     for module, cls in error["classes"]:

@@ -1,6 +1,7 @@
 """The command: verbs, errors in one line, exit codes, and what it does not load."""
 
 import errno
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -166,3 +167,18 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error_and_a_broken_pipe_inside_is(
+    failing_verb, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "vp_agent.cli", "envs"]
+    listing = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert listing.stdout is not None
+    assert listing.stderr is not None
+    listing.stdout.close()
+    assert listing.stderr.read() == b""
+    assert listing.wait() == 128 + signal.SIGPIPE
+    failing_verb(BrokenPipeError(errno.EPIPE, "a pool"))
+    with pytest.raises(BrokenPipeError):
+        main(["fail"])

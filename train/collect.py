@@ -229,8 +229,8 @@ def _simulate(settings: CollectSettings, partial: Path) -> dict[int, bool]:
                     raise SimulatorError(f"{settings.env}: no success in {len(outcomes)} episodes")
         except BrokenProcessPool as error:
             raise SimulatorError(
-                f"a process of the simulator died ({error}); what was flown is kept: give the "
-                "command again with --resume"
+                f"a process of the simulator died ({error}); give the command again, with --resume "
+                f"if {partial} is there"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

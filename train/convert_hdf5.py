@@ -107,8 +107,8 @@ class ConvertDataSummary:
 
 def convert_hdf5(settings: ConvertDataSettings) -> ConvertDataSummary:
     """Checks all files, then writes shards and joins them."""
+    check_unused(settings.out)  # before all files are read
     identity = settings.identity()
-    check_unused(settings.out, resume=settings.resume)  # before all files are read
     demos, skipped = _wanted_demos(settings)
     with open_partial(settings.out, identity, resume=settings.resume) as partial:
         _write(settings, demos, partial, skipped=skipped)

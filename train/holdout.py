@@ -39,17 +39,18 @@ def evaluate_holdout(
     """
     data = batches.data
     ids = data.split("holdout")
-    if not len(ids) and settings.stage == "vae":  # the scale of latents can be seen on any images
-        found = _reconstruction(model, batches, batches.train_ids[:SAMPLE_WINDOWS], None)
-        return {"latent_std": found["latent_std"]}
-    if not len(ids):
+    held_out = len(ids) > 0
+    if not held_out and settings.stage != "vae":
         return {}
     generator = torch.Generator().manual_seed(mix(settings.seed, "holdout"))
+    ids = ids if held_out else batches.train_ids
     ids = ids[torch.randperm(len(ids), generator=generator)[:LOSS_WINDOWS].numpy()]
     if isinstance(model, DiffusionPolicy):
         return _actions_alone(model, batches, ids, settings, generator=generator)
     if settings.stage == "vae":
-        return _reconstruction(model, batches, ids[:SAMPLE_WINDOWS], picture)
+        metrics = _reconstruction(model, batches, ids[:SAMPLE_WINDOWS], picture)
+        # The scale of latents may be taken from any images, the rest may not.
+        return metrics if held_out else {"latent_std": metrics["latent_std"]}
     losses = [
         policy_losses(
             model,

@@ -12,7 +12,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +66,10 @@ def depends_on(model: VideoPolicy, data: Demonstrations) -> dict[str, Any]:
 
 
 def _name(about: dict[str, Any], variant: str) -> str:
-    return _hash(json.dumps([about, variant], sort_keys=True).encode())
+    return _hash([json.dumps([about, variant], sort_keys=True).encode()])
 
 
-def _hash(*parts: bytes) -> str:
+def _hash(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -78,12 +78,12 @@ def _hash(*parts: bytes) -> str:
 
 def _hash_weights(module: nn.Module) -> str:
     weights = sorted(module.state_dict().items())
-    return _hash(*(name.encode() + x.cpu().float().numpy().tobytes() for name, x in weights))
+    return _hash(name.encode() + x.cpu().float().numpy().tobytes() for name, x in weights)
 
 
 def _hash_encoder(vae: nn.Module) -> str:
     parts = (vae.get_submodule("encoder"), getattr(vae, "quant_conv", None))
-    return _hash(*(_hash_weights(part).encode() for part in parts if part is not None))
+    return _hash(_hash_weights(part).encode() for part in parts if part is not None)
 
 
 def _hash_files(data: Demonstrations) -> str:
@@ -92,7 +92,7 @@ def _hash_files(data: Demonstrations) -> str:
     paths = sorted(x for folder, kind in kinds for x in (data.root / folder).rglob(kind))
     facts = [(str(path.relative_to(data.root)), path.stat()) for path in paths]
     listed = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts])
-    return _hash((data.root / "meta" / "info.json").read_bytes(), listed.encode())
+    return _hash([(data.root / "meta" / "info.json").read_bytes(), listed.encode()])
 
 
 class LatentCache:
@@ -226,7 +226,7 @@ def encode_instructions(model: AnyPolicy, data: Demonstrations, *, cache: bool) 
     if not cache:
         return _encode_texts(model, data.tasks)
     about = [data.tasks, sorted(model.tokenizer.get_vocab().items())]
-    name = _hash(json.dumps(about).encode(), _hash_weights(model.text_encoder).encode())
+    name = _hash([json.dumps(about).encode(), _hash_weights(model.text_encoder).encode()])
     path = data.root / FOLDER / f"text-{name}.npy"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from vp_agent.errors import ConfigError, OutputExistsError, VPAgentError
 from vp_agent.files import write_json
 
 LOCK = ".lock"
-_SETTINGS = "settings.json"
 
 
 class BusyError(VPAgentError, RuntimeError):
@@ -29,7 +28,8 @@ def open_partial(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Ite
     Raises:
         BusyError: another process works in it.
     """
-    partial = check_unused(out, resume=resume)
+    check_unused(out)
+    partial = out.with_name(out.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     lock = FileLock(partial / LOCK, timeout=0)  # flock: it dies with its process
     try:
@@ -39,33 +39,27 @@ def open_partial(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Ite
             f"another process writes {partial}; wait for it or give another --out"
         ) from None
     try:
-        check_unused(out, resume=resume)  # somebody may just have finished
-        yield _begun(partial, identity)
+        check_unused(out)  # somebody may just have finished
+        yield _begun(partial, identity, resume=resume)
     finally:
         lock.release()
 
 
-def check_unused(out: Path, *, resume: bool) -> Path:
-    """The folder to work in, not made yet.
-
-    Raises:
-        OutputExistsError: `out` is there, or unfinished work that is not to go on.
-    """
+def check_unused(out: Path) -> None:
+    """Raises `OutputExistsError` if `out` is there."""
     if out.exists():
         raise OutputExistsError(f"{out} exists already; give another --out or remove it")
-    partial = out.with_name(out.name + ".partial")
-    if (partial / _SETTINGS).exists() and not resume:
-        raise OutputExistsError(
-            f"{partial} holds unfinished work; add --resume to go on, or remove it"
-        )
-    return partial
 
 
-def _begun(partial: Path, identity: Mapping[str, Any]) -> Path:
-    record = partial / _SETTINGS
+def _begun(partial: Path, identity: Mapping[str, Any], *, resume: bool) -> Path:
+    record = partial / "settings.json"
     if not record.exists():  # a kill before this file was written left nothing of use
         write_json(record, identity)
         return partial
+    if not resume:
+        raise OutputExistsError(
+            f"{partial} holds unfinished work; add --resume to go on, or remove it"
+        )
     before = json.loads(record.read_text())
     for name in sorted(identity.keys() | before.keys()):
         if identity.get(name) != before.get(name):

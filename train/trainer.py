@@ -146,7 +146,8 @@ def optimise(
         refuse_non_finite(accelerator, step, total, norm, drawn)
         stepper.step()
         schedule.step()
-        stepper.zero_grad(set_to_none=True)
+        # Where passes are accumulated, gradients of None would be stored beside DDP's buckets.
+        stepper.zero_grad(set_to_none=settings.accumulation == 1)
         if ema is not None:
             ema.step(parameters.values())
         bar.update()

@@ -1,6 +1,5 @@
 """The command `vp-agent VERB`; a verb's modules are imported only when it is called."""
 
-import contextlib
 import errno
 import json
 import os
@@ -198,14 +197,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments or os.environ.get("VP_AGENT_DEBUG") == "1"
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
-        with contextlib.suppress(BrokenPipeError):
+        try:
             sys.stdout.flush()
-            raise  # not of the reader of what is printed
-        # `vp-agent envs | head`: nobody reads on. Python itself would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        except BrokenPipeError:  # `vp-agent envs | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
+            return 128 + signal.SIGPIPE
+        raise
     except (VPAgentError, OSError) as error:
         if debug or (isinstance(error, OSError) and not _is_the_users(error)):
             raise

@@ -13,7 +13,7 @@ from vp_agent.envs.families import FAMILIES, Family
 from vp_agent.envs.interpreters import CONFIG_NAME, read_places
 from vp_agent.envs.rendering import choose_gl, gl_fix
 from vp_agent.envs.worker_process import Worker
-from vp_agent.errors import VPAgentError, WorkerError
+from vp_agent.errors import VPAgentError, WorkerRefused
 
 _WANTED_GB = 10  # a trained full-size agent with its optimizer does not fit into less
 _DRAW = """
@@ -116,8 +116,10 @@ def _in_its_interpreter(family: Family, says: str) -> tuple[str, str]:
         worker = Worker(place.python, env=place.env, deadline_s=_ASK_S)
         with contextlib.closing(worker):
             what, fix = worker.call("lacking", deadline_s=_ASK_S, family=family.name)
-    except WorkerError as error:
+    except WorkerRefused as error:
         return str(error), f"{place.python} -m pip install gymnasium numpy"
+    except (VPAgentError, OSError) as error:
+        return f"{place.python}: {error}", f"mend it, or change [{family.name}] in {CONFIG_NAME}"
     return (f"{what} (for {place.python})", fix) if what else (says, "")
 
 

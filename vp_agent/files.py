@@ -44,7 +44,9 @@ def atomic_dir(target: Path, *, replaces: str | None = None) -> Iterator[Path]:
             raise OutputExistsError(f"{target} is a file; a folder is to be made there")
         if any(target.iterdir()) and not (replaces and any(target.glob(replaces))):
             lacks = f" and has no {replaces}" if replaces else ""
-            raise OutputExistsError(f"{target} is not empty{lacks}; choose another folder")
+            raise OutputExistsError(
+                f"{target} is not empty{lacks}; remove it or choose another folder"
+            )
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
     try:

@@ -69,14 +69,15 @@ def install(settings: InstallSettings) -> None:
     if folder.exists():
         raise OutputExistsError(f"{folder} exists; remove it or choose another folder")
     venv, steps = _STEPS[settings.family](settings, folder)
+    config = config_path() or Path(CONFIG_NAME)  # a wrong one is said before gigabytes are loaded
     entry = f'[{settings.family}]\npython = "{venv / "bin/python"}"\n'
     if settings.dry_run:
         print("\n".join(map(shlex.join, steps)))
     else:
         for number, step in enumerate(steps):
             print(f"[{number + 1}/{len(steps)}] {shlex.join(step)}", flush=True)
-            _call(step, rest=steps[number:], entry=entry)
-    _name_it(settings, entry)
+            _call(step, rest=steps[number:], entry=f"{config}: {entry}")
+    _name_it(settings, entry, config)
 
 
 def _libero(settings: InstallSettings, folder: Path) -> tuple[Path, list[list[str]]]:
@@ -125,12 +126,11 @@ def _call(step: list[str], *, rest: list[list[str]], entry: str) -> None:
         commands = "; ".join(map(shlex.join, rest))
         raise InstallError(
             f"{shlex.join(step)} failed ({code}); when it works, go on: {commands}; "
-            f"and write into {config_path() or CONFIG_NAME}: {entry}"
+            f"and write into {entry}"
         )
 
 
-def _name_it(settings: InstallSettings, entry: str) -> None:
-    path = config_path() or Path(CONFIG_NAME)
+def _name_it(settings: InstallSettings, entry: str, path: Path) -> None:
     before = path.read_text() if path.is_file() else ""
     if settings.dry_run:
         print(f"\nin {path}:\n{entry}")

@@ -22,8 +22,8 @@ class RecordVideo(gym.Wrapper):
         super().__init__(env)
         views_of(env)
         self.folder = Path(folder)
-        films = [path.stem.split("-") for path in self.folder.glob("episode-*.mp4")]
-        self._episode = max((int(n) for _, n in films if n.isdecimal()), default=-1)
+        films = [path.stem.removeprefix("episode-") for path in self.folder.glob("episode-*.mp4")]
+        self._episode = max((int(name) for name in films if name.isdecimal()), default=-1)
         self._film: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:

@@ -112,6 +112,7 @@ def load_foreign(
         action_dim=about["action_dim"],
         device=about["device"],
         gpu=about["gpu"],
+        torch=about["torch"],
         facts=about["facts"],
     )
 

@@ -78,6 +78,7 @@ class LeRobotPolicy:
             "action_dim": self.config.output_features["action"].shape[0],
             "device": self.config.device,
             "gpu": self._torch.cuda.get_device_name() if cuda else "none",
+            "torch": str(self._torch.__version__),
             "facts": {"lerobot_policy": self.config.type},
         }
 

@@ -69,6 +69,7 @@ class RobomimicPolicy:
             "action_dim": self.action_dim,
             "device": self._device,
             "gpu": self._torch.cuda.get_device_name() if cuda else "none",
+            "torch": str(self._torch.__version__),
             "facts": {"robomimic_algorithm": self.config.algo_name},
         }
 

@@ -264,7 +264,7 @@ def check_simulator(record: Record, seen: dict[str, dict[str, Any]], where: str)
         return  # it did not come as far as to know it, or is of an earlier version
     env = record["env"]
     family = next((family.name for family in FAMILIES if env in family.environments), env)
-    here = {name: record[name] for name in ("simulator", "gl", "standin")}
+    here = {name: record.get(name) for name in ("simulator", "gl", "standin")}
     known = seen.setdefault(family, here)
     if known != here:
         raise JournalError(

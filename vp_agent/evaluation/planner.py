@@ -124,6 +124,7 @@ def load_agent(
         frame_stride=config.frame_stride or None,  # 0: copies of the current frame, no imagination
         control_hz=config.control_hz,
         device=where.type,
+        torch=str(torch.__version__),
         gpu=torch.cuda.get_device_name(where) if where.type == "cuda" else "none",
         facts={"execute": config.execute, "horizon": config.horizon},
     )

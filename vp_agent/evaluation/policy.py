@@ -62,6 +62,7 @@ class LoadedPolicy:
         control_hz: rate of its actions.
         device: type of the device it plans on.
         gpu: name of that device; "none" if it is not a GPU.
+        torch: version of what it plans with; None if that is not known or not torch.
         sees_simulator: it reads the simulator's state, so the environment must be in this process.
         facts: more for results.json.
     """
@@ -75,6 +76,7 @@ class LoadedPolicy:
     control_hz: float = 20.0
     device: str = "cpu"
     gpu: str = "none"
+    torch: str | None = None
     sees_simulator: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 

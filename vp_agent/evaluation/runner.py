@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,7 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
             folder=out, frame_stride=policy.frame_stride, control_hz=policy.control_hz
         )
         keys = [episode.key for episode in episodes]
-        facts = {"policy": settings.agent, "torch": version("torch")}
+        facts = {"policy": settings.agent, "torch": policy.torch}
         with Journal(out / JOURNAL, identity=identity(settings, policy), facts=facts) as journal:
             journal.schedule(keys, anew=not settings.resume)
             Flights(episodes, journal, lanes, recording=recording, record=settings.record).run()
@@ -243,8 +242,9 @@ def lanes_of(
         return
     from vp_agent.evaluation.cluster import cluster, far_lanes
 
-    here = Path(settings.agent)  # Ray's processes live in other folders
-    far = replace(settings, agent=str(here.resolve())) if here.exists() else settings
+    # Ray's processes live in other folders.
+    local = settings.agent not in YARDSTICKS and Path(settings.agent).is_dir()
+    far = replace(settings, agent=str(Path(settings.agent).resolve())) if local else settings
     with cluster(settings.ray) as ray:
         yield far_lanes(ray, partial(load_policy, far), lanes=count, options=options)
 
