@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -201,12 +202,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # `vp-agent envs | head`: nobody reads on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
-            return 128 + signal.SIGPIPE
-        raise
+        if not _nobody_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
+        return 128 + signal.SIGPIPE
     except (VPAgentError, OSError) as error:
         if debug or (isinstance(error, OSError) and not _is_the_users(error)):
             raise
@@ -256,6 +255,13 @@ def _usage(verbs: Mapping[str, tuple[str, Any]], prog: str) -> str:
         f"{listed}\n\n"
         f"{prog} VERB --help shows a verb's options; --debug shows the traceback of an error."
     )
+
+
+def _nobody_reads() -> bool:
+    """Whether what is printed goes into a closed pipe: `vp-agent envs | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def _is_the_users(error: OSError) -> bool:
