@@ -90,12 +90,11 @@ class WorkerVectorEnv(VectorEnv):
         try:
             wait(futures)
         except BaseException:  # such as Ctrl-C: the program would end only when all are made
-            unfinished = True
-            while unfinished:
+            while True:  # one may only now have a process
                 for env in making:
                     env.kill()
-                unfinished = bool(wait(futures, timeout=0.1).not_done)
-            raise
+                if not wait(futures, timeout=0.1).not_done:
+                    raise
         errors = [error for future in futures if (error := future.exception()) is not None]
         self.envs = [future.result() for future in futures if future.exception() is None]
         if errors:

@@ -22,3 +22,36 @@ def python310() -> str:
         if subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
             return python
     pytest.skip("no Python 3.10 interpreter (python3.10 on the path or under ~/.pyenv)")
+
+
+@pytest.fixture(scope="session")
+def agent_folder(tmp_path_factory) -> Path:
+    """A small agent, saved; not to be changed."""
+    from small import small_model
+
+    from vp_agent.folder import save_agent
+
+    path = tmp_path_factory.mktemp("agents") / "small"
+    save_agent(small_model(), path, card="# a test agent\n")
+    return path
+
+
+@pytest.fixture
+def agent(agent_folder):
+    from vp_agent import VideoPolicyAgent
+
+    return VideoPolicyAgent.from_pretrained(agent_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def two_tasks(tmp_path_factory) -> Path:
+    """A small dataset; not to be changed."""
+    from foreign_data import write_dataset
+
+    return write_dataset(tmp_path_factory.mktemp("two-tasks") / "data", tasks=("push", "pull"))
+
+
+@pytest.fixture
+def root(two_tasks, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(two_tasks, tmp_path / "data"))

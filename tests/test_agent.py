@@ -10,18 +10,6 @@ from vp_agent.errors import ConfigError
 from vp_agent.folder import save_agent
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("agents") / "small"
-    save_agent(small_model(), path, card="# a test agent\n")
-    return path
-
-
-@pytest.fixture
-def agent(folder):
-    return VideoPolicyAgent.from_pretrained(folder, device="cpu")
-
-
 def test_a_plan_depends_on_the_observation_and_the_seed_only(agent):
     first = agent.plan(small_observation(), seed=1).actions
     agent.act(small_observation(seed=9))
@@ -90,10 +78,10 @@ def test_act_executes_its_part_of_the_chunk_and_plans_again(agent):
     assert actions[0].dtype == np.float32
 
 
-def test_lanes_fly_like_separate_agents_and_reset_one_by_one(agent, folder):
+def test_lanes_fly_like_separate_agents_and_reset_one_by_one(agent, agent_folder):
     agent.reset(seed=10)
     together = [agent.act(small_observation(seed=s, lanes=2)) for s in range(6)]
-    other = VideoPolicyAgent.from_pretrained(folder, device="cpu")
+    other = VideoPolicyAgent.from_pretrained(agent_folder, device="cpu")
     other.reset(seed=11)  # lane 1's seed
     for step in range(6):
         single = small_observation()
@@ -129,7 +117,7 @@ def test_a_chunk_is_the_actions_until_the_next_plan(agent):
     assert np.array_equal(agent.act(small_observation(), chunk=True), np.stack(singles[1:]))
 
 
-def test_the_environments_arguments_name_a_transform_only_where_there_is_one(agent, folder):
+def test_the_environments_arguments_name_a_transform_only_where_there_is_one(agent, agent_folder):
     assert "transform" not in agent.env_kwargs
     agent.model.config = agent.config.replace(image_transform="raw")
     assert agent.env_kwargs["transform"] == "raw"

@@ -7,29 +7,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small import small_model, small_observation
+from small import small_observation
 
 from vp_agent import VideoPolicyAgent
 from vp_agent.errors import AgentFolderError, ConfigError, UnknownNameError
 from vp_agent.files import hash_tree, write_json
-from vp_agent.folder import save_agent
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("agents") / "small"
-    save_agent(small_model(), path, card="# a test agent\n")
-    return path
 
 
 @pytest.fixture
-def agent(folder):
-    return VideoPolicyAgent.from_pretrained(folder, device="cpu")
-
-
-@pytest.fixture
-def copy(folder, tmp_path):
-    return shutil.copytree(folder, tmp_path / "copy")
+def copy(agent_folder, tmp_path):
+    return shutil.copytree(agent_folder, tmp_path / "copy")
 
 
 def test_save_then_load_is_bit_identical(agent, tmp_path):
@@ -86,9 +73,9 @@ def test_a_truncated_weight_file_is_refused(copy):
         VideoPolicyAgent.from_pretrained(copy)
 
 
-def test_unknown_names_get_a_suggestion(folder):
+def test_unknown_names_get_a_suggestion(agent_folder):
     with pytest.raises(UnknownNameError, match="did you mean 'guided'"):
-        VideoPolicyAgent.from_pretrained(folder, tier="giuded")
+        VideoPolicyAgent.from_pretrained(agent_folder, tier="giuded")
     with pytest.raises(AgentFolderError, match="no packaged agent 'lfit'"):
         VideoPolicyAgent.from_pretrained("packaged:lfit")
     with pytest.raises(AgentFolderError, match="no agent on the Hub"):
@@ -108,10 +95,10 @@ def test_saving_on_a_full_disk_leaves_the_old_folder(agent, copy, monkeypatch):
     assert [p.name for p in copy.parent.iterdir()] == ["copy"]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize(
     ("device", "words"), [("cuda", "there is no GPU here"), ("gpu", "no device 'gpu'")]
 )
-def test_a_device_that_is_not_there_is_named(folder, device, words):
+def test_a_device_that_is_not_there_is_named(agent_folder, monkeypatch, device, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=words):
-        VideoPolicyAgent.from_pretrained(folder, device=device)
+        VideoPolicyAgent.from_pretrained(agent_folder, device=device)

@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from foreign_data import write_dataset
 from small import SMALL, small_model
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
 from vp_agent.config import ConditioningConfig
 from vp_agent.errors import DatasetError
+from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.train.batches import Batches
 from vp_agent.train.dataset import Demonstrations
 from vp_agent.train.jitter import jitter_clip
 from vp_agent.train.latent_cache import (
     LatentCache,
     Variants,
-    cache_key,
     encode_instructions,
     read_rows,
     shelves,
@@ -35,16 +34,6 @@ NOISY = FRESH.replace(conditioning=ConditioningConfig(image_noise=0.3, scale_lat
 JITTER = Variants(count=3, jitter=True)
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("cache") / "data", tasks=("push", "pull"))
-
-
-@pytest.fixture
-def root(written, tmp_path):
-    return Path(shutil.copytree(written, tmp_path / "data"))
-
-
 @pytest.fixture
 def settings(root, tmp_path):
     return TrainSettings(
@@ -54,6 +43,11 @@ def settings(root, tmp_path):
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def cache_key(model: VideoPolicy, data: Demonstrations) -> str:
+    """Name of the plain latents' folder."""
+    return shelves(model, data, Variants())[0][0].folder.name
 
 
 def files(folder: Path) -> dict[str, bytes]:

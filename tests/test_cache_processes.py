@@ -31,23 +31,6 @@ from vp_agent.train.settings import TrainSettings
 from vp_agent.train.shelf import fill
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("cache") / "data", tasks=("push", "pull"))
-
-
-@pytest.fixture
-def root(written, tmp_path):
-    return Path(shutil.copytree(written, tmp_path / "data"))
-
-
-@pytest.fixture
-def settings(root, tmp_path):
-    return TrainSettings(
-        stage="video", data=root, init=tmp_path, out=tmp_path / "run", batch_size=64, holdout=0.25
-    )
-
-
 def test_processes_share_the_episodes_and_agree_with_one(root):
     model, data = small_model(FRESH), Demonstrations(root, FRESH)
     alone = LatentCache(model, data, JITTER)
@@ -116,7 +99,10 @@ def _one_of_a_run(rank: int, root: Path, settings: TrainSettings, meeting: Path)
     meeting.with_name(f"decoded-{rank}").write_text(str(decoded))
 
 
-def test_the_processes_of_a_run_make_one_cache_together(root, settings, tmp_path):
+def test_the_processes_of_a_run_make_one_cache_together(root, tmp_path):
+    settings = TrainSettings(
+        stage="video", data=root, init=tmp_path, out=tmp_path / "run", batch_size=64, holdout=0.25
+    )
     arguments = (root, settings, tmp_path / "meeting")
     both = [
         get_context("fork").Process(target=_one_of_a_run, args=(rank, *arguments))

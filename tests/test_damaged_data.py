@@ -1,12 +1,15 @@
 """Damage that a dataset's own reader hides or words badly: found, named, with a way out."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from foreign_data import write_dataset
 from small import SMALL, small_model
 from toy_data import write_toy_dataset
+from trainers import toy_settings
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
@@ -14,6 +17,7 @@ from vp_agent.errors import DatasetError
 from vp_agent.train import decoding
 from vp_agent.train.dataset import Demonstrations
 from vp_agent.train.latent_cache import LatentCache
+from vp_agent.train.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +111,52 @@ def test_the_damaged_file_is_named_with_what_to_do(root, damage, words):
     damage(root)
     with pytest.raises(DatasetError, match=rf"{words}.*copy the dataset again"):
         Demonstrations(root, SMALL)
+
+
+@pytest.fixture
+def recorded(tmp_path) -> Path:
+    return write_dataset(tmp_path / "recorded", video=True, size=64)
+
+
+def one(root: Path, pattern: str) -> Path:
+    return sorted(root.rglob(pattern))[0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "keep"), [("*.mp4", 0.6), ("*.mp4", 0.0), ("data/*/*.parquet", 0.7)]
+)
+def test_a_file_that_was_cut_short_is_named_before_training(recorded, tmp_path, pattern, keep):
+    path = one(recorded, pattern)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    settings = toy_settings(tmp_path, small_model(), stage="joint")
+    settings = replace(settings, data=recorded, out=tmp_path / "run", cache=False)
+    with pytest.raises(DatasetError, match=f"{path.name}.*copy the dataset again") as refused:
+        train(settings)
+    assert str(path) in str(refused.value)
+    assert not settings.out.exists()
+
+
+@pytest.mark.parametrize("pattern", ["*.mp4", "data/*/*.parquet", "meta/episodes/*/*.parquet"])
+def test_a_file_that_is_missing_is_named(recorded, pattern):
+    path = one(recorded, pattern)
+    path.unlink()
+    with pytest.raises(DatasetError, match="copy the dataset again") as refused:
+        Demonstrations(recorded, SMALL)
+    assert path.name in str(refused.value) or "meta/episodes" in str(refused.value)
+
+
+def test_a_damaged_page_of_a_parquet_file_is_refused(recorded):
+    path = one(recorded, "data/*/*.parquet")
+    content = bytearray(path.read_bytes())
+    content[40:400] = bytes(360)  # the first pages; the footer stays whole
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="recorded"):
+        Demonstrations(recorded, SMALL)
+
+
+def test_a_frame_that_cannot_be_decoded_names_its_file(recorded):
+    data = Demonstrations(recorded, SMALL)
+    for path in recorded.rglob("*.mp4"):
+        path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(DatasetError, match=r"frame 5 \(episode 0, in videos/.*\.mp4.*decoded"):
+        data.pixels(np.array([5]))

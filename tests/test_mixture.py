@@ -310,54 +310,6 @@ def test_agents_without_action_names_are_written_as_ever():
     assert type(named).from_dict(named.to_dict()) == named
 
 
-@pytest.fixture
-def filmed(tmp_path) -> Path:
-    return write_dataset(tmp_path / "filmed", video=True, size=64)
-
-
-def one(root: Path, pattern: str) -> Path:
-    return sorted(root.rglob(pattern))[0]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "keep"), [("*.mp4", 0.6), ("*.mp4", 0.0), ("data/*/*.parquet", 0.7)]
-)
-def test_a_file_that_was_cut_short_is_named_before_training(filmed, settings, pattern, keep):
-    path = one(filmed, pattern)
-    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-    settings = replace(settings, data=filmed, cache=False)
-    with pytest.raises(DatasetError, match=f"{path.name}.*copy the dataset again") as refused:
-        train(settings)
-    assert str(path) in str(refused.value)
-    assert not settings.out.exists()
-
-
-@pytest.mark.parametrize("pattern", ["*.mp4", "data/*/*.parquet", "meta/episodes/*/*.parquet"])
-def test_a_file_that_is_missing_is_named(filmed, pattern):
-    path = one(filmed, pattern)
-    path.unlink()
-    with pytest.raises(DatasetError, match="copy the dataset again") as refused:
-        Demonstrations(filmed, SMALL)
-    assert path.name in str(refused.value) or "meta/episodes" in str(refused.value)
-
-
-def test_a_damaged_page_of_a_parquet_file_is_refused(filmed):
-    path = one(filmed, "data/*/*.parquet")
-    content = bytearray(path.read_bytes())
-    content[40:400] = bytes(360)  # the first pages; the footer stays whole
-    path.write_bytes(content)
-    with pytest.raises(DatasetError, match="filmed"):
-        Demonstrations(filmed, SMALL)
-
-
-def test_a_frame_that_cannot_be_decoded_names_its_file(filmed):
-    data = Demonstrations(filmed, SMALL)
-    for path in filmed.rglob("*.mp4"):
-        path.write_bytes(path.read_bytes()[:900])
-    with pytest.raises(DatasetError, match=r"frame 5 \(episode 0, in videos/.*\.mp4.*decoded"):
-        data.pixels(np.array([5]))
-
-
 def test_a_copied_dataset_is_another_one_for_mixtures(cubes, tmp_path):
     """The same data twice counts twice, under both names."""
     copy = shutil.copytree(cubes, tmp_path / "copy")

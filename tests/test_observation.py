@@ -1,5 +1,7 @@
 """What is read of an observation, and what is refused by name."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from small import SMALL, small_observation
@@ -42,5 +44,6 @@ def test_a_part_of_another_kind_is_named(change, words):
 
 
 def test_what_reset_returns_is_told_from_an_observation():
+    returned: Any = (small_observation(), {})
     with pytest.raises(ObservationError, match=r"got a tuple: `env.reset\(\)` gives"):
-        read_observation((small_observation(), {}), SMALL)  # type: ignore[arg-type]
+        read_observation(returned, SMALL)

@@ -49,12 +49,7 @@ class Variants:
         return Variants(count=count if random else 1, jitter=jitter)
 
 
-def cache_key(model: VideoPolicy, data: Demonstrations) -> str:
-    """Name of the plain latents' folder."""
-    return _name(depends_on(model, data), variant="")
-
-
-def depends_on(model: VideoPolicy, data: Demonstrations) -> dict[str, Any]:
+def _depends_on(model: VideoPolicy, data: Demonstrations) -> dict[str, Any]:
     """All that the plain latents depend on, what is long as a hash."""
     return {
         "vae": _hash_encoder(model.vae),
@@ -152,7 +147,7 @@ def shelves(
     channels, height, width = model.config.latent_shape
     shape = (len(data), len(data.config.views), 2 * channels, height, width)
     noise = model.config.image_noise
-    about = depends_on(model, data)
+    about = _depends_on(model, data)
     key = _name(about, variant="")
     own_vae = "" if model.condition_vae is None else _hash_encoder(model.condition_vae)
 

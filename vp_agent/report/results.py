@@ -7,7 +7,7 @@ from typing import Any
 from vp_agent.evaluation.journal import key_of
 from vp_agent.evaluation.reading import Evaluation, values
 from vp_agent.evaluation.results import numbers
-from vp_agent.evaluation.statistics import per_task, pooled
+from vp_agent.evaluation.statistics import pooled
 from vp_agent.report.clips import Clips, choose_clips
 from vp_agent.report.doubts import doubts, other_robocasas
 
@@ -82,18 +82,18 @@ class View:
 def view(evaluation: Evaluation) -> View:
     """Counts an evaluation anew from its journal; what results.json alone knows is kept."""
     records, known = evaluation.records, evaluation.results
-    tasks = per_task(records)
-    settled = sum(row["n"] for row in tasks)
+    counted = numbers(records, {key_of(record) for record in records})
+    mean = pooled(counted["per_task"])
     scheduled = evaluation.scheduled
     found = list(doubts(evaluation))
     results = {
         **{field: records[0].get(field) for field in _IDENTITY},
         **known,
-        **numbers(records, {key_of(record) for record in records}),
-        "mean_over_tasks": pooled(tasks)["mean_over_tasks"],
-        "mean_over_tasks_95": pooled(tasks)["mean_over_tasks_95"],
+        **counted,
+        "mean_over_tasks": mean["mean_over_tasks"],
+        "mean_over_tasks_95": mean["mean_over_tasks_95"],
         "scheduled": scheduled,
-        "complete": settled == scheduled,
+        "complete": counted["n"] == scheduled,
         "doubts": found,
         "versions": _versions(evaluation),
     }
