@@ -17,8 +17,8 @@ import tyro
 from tqdm import tqdm
 
 from vp_agent.errors import ConfigError, DatasetError, UnknownNameError, closest, need, require
-from vp_agent.files import atomic_dir, write_json
-from vp_agent.train.demonstrations import META, write_dataset
+from vp_agent.files import atomic_dir
+from vp_agent.train.demonstrations import write_dataset
 from vp_agent.train.hdf5 import (
     ARM_WIDTH,
     VIEWS,
@@ -28,6 +28,7 @@ from vp_agent.train.hdf5 import (
     number_names,
     read_demos,
 )
+from vp_agent.train.notes import FILE, write_notes
 from vp_agent.train.partial import LOCK, check_unused, open_partial
 
 SHARD_EPISODES = 10
@@ -212,7 +213,7 @@ def _join(
 ) -> None:
     joining: Any = need("lerobot.datasets.aggregate", extra="lerobot")
     facts = [
-        fact for shard in shards for fact in json.loads((shard / META).read_text())["episodes"]
+        fact for shard in shards for fact in json.loads((shard / FILE).read_text())["episodes"]
     ]
     with atomic_dir(target) as tmp:
         tmp.rmdir()  # LeRobot insists on making it
@@ -230,4 +231,4 @@ def _join(
             "skipped": skipped,
             "episodes": facts,
         }
-        write_json(tmp / META, meta)
+        write_notes(tmp, meta)

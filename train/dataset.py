@@ -18,6 +18,7 @@ from vp_agent.errors import DatasetError, need
 from vp_agent.train.dataset_files import read_json
 from vp_agent.train.dataset_source import check_files, locate_dataset
 from vp_agent.train.key_maps import Column, find_layout
+from vp_agent.train.notes import Notes, read_notes
 from vp_agent.train.windows import (
     ActionPadding,
     action_chunks,
@@ -47,25 +48,6 @@ def video_backend() -> str:
     except (ImportError, OSError, RuntimeError):  # RuntimeError: FFmpeg is not there
         return "pyav"
     return "torchcodec"
-
-
-def read_notes(root: Path) -> dict[str, Any]:
-    """What `vp-agent collect` wrote about the dataset; empty for datasets from elsewhere."""
-    path = root / "meta" / "vp_agent.json"
-    return read_json(path) if path.is_file() else {}
-
-
-def noted_transform(root: Path, notes: dict[str, Any]) -> str | None:
-    """How the images lie by our own notes: of the environment, or else of the episodes."""
-    if transform := notes.get("env_kwargs", {}).get("transform"):
-        return transform
-    recorded = {x["transform"] for x in notes.get("episodes", ()) if "transform" in x}
-    if len(recorded) > 1:
-        raise DatasetError(
-            f"{root}/meta/vp_agent.json: episodes lie otherwise than others "
-            f"({', '.join(sorted(recorded))}); make a dataset of each"
-        )
-    return next(iter(recorded), None)
 
 
 class Demonstrations:
@@ -135,15 +117,15 @@ class Demonstrations:
         return self._numbers(self.layout.state)
 
     @cached_property
-    def notes(self) -> dict[str, Any]:
-        """What `vp-agent collect` wrote about the data; empty for datasets from elsewhere."""
+    def notes(self) -> Notes:
+        """What the dataset says of its images and actions; empty for datasets from elsewhere."""
         return read_notes(self.root)
 
     @cached_property
     def flips(self) -> tuple[int, ...]:
         """Image axes (H is -2, W is -1) to turn over, so that images are as the policy's."""
         wanted = self.config.image_transform
-        have = self.layout.image_transform or noted_transform(self.root, self.notes) or wanted
+        have = self.layout.image_transform or self.notes.transform or wanted
         return tuple(sorted(_TURNED[have] ^ _TURNED[wanted]))
 
     def _open(self, deltas: dict[str, list[float]]) -> Any:
@@ -186,8 +168,8 @@ class Demonstrations:
                 f"{', '.join(config.action_names)}; if they mean the same, say so in the "
                 "action_names of a key map (docs/data.md)"
             )
-        noted = self.notes.get("env_kwargs", {}).get("render_quality", config.render_quality)
-        if noted != config.render_quality:
+        noted = self.notes.render_quality
+        if noted not in (None, config.render_quality):
             raise DatasetError(
                 f"{self.root} was recorded with render_quality={noted!r}, "
                 f"the policy expects {config.render_quality!r}"

@@ -12,10 +12,10 @@ import numpy as np
 
 from vp_agent.envs.experts import Expert
 from vp_agent.errors import need
-from vp_agent.files import atomic_dir, write_json
+from vp_agent.files import atomic_dir
+from vp_agent.train.notes import write_notes
 
 IMAGE = "observation.images."
-META = "meta/vp_agent.json"
 # Without chroma subsampling: at 64 x 64 yuv420p blurs colour edges. On Lift this decodes to 45 dB
 # PSNR (43 in the worst frame) against 37 (27) with LeRobot's default av1.
 _CODEC = {"vcodec": "h264", "pix_fmt": "yuv444p", "crf": 10, "g": 2}
@@ -170,7 +170,7 @@ def write_dataset(
             facts.append(dict(episode.facts))
         assert dataset is not None
         dataset.finalize()
-        write_json(tmp / META, {**meta, "episodes": facts})
+        write_notes(tmp, {**meta, "episodes": facts})
 
 
 def _feature(

@@ -9,10 +9,10 @@ from lerobot.utils.constants import ACTION
 
 from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import DatasetError
-from vp_agent.train.dataset import noted_transform, read_notes
 from vp_agent.train.dataset_files import DatasetFiles, feature_names
 from vp_agent.train.key_maps import Column, Layout, find_layout
 from vp_agent.train.mixture import ActionRange, check_range
+from vp_agent.train.notes import read_notes
 
 
 def check_images(meta: Any, config: VideoPolicyConfig) -> Layout:
@@ -24,7 +24,7 @@ def check_images(meta: Any, config: VideoPolicyConfig) -> Layout:
         )
     layout = find_layout(meta.root, None, views=())  # LeRobot's --rename_map finds the views
     wanted = config.image_transform
-    have = layout.image_transform or noted_transform(meta.root, read_notes(meta.root)) or wanted
+    have = layout.image_transform or read_notes(meta.root).transform or wanted
     if have != wanted:
         raise DatasetError(
             f"the images of {meta.repo_id} are {have}, the policy's {wanted}; from a preset, "
