@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vp_agent.agent_config import ActionStats, AgentConfig
 from vp_agent.errors import DatasetError, need
+from vp_agent.train.action_meaning import check_action_kind
 from vp_agent.train.dataset_files import read_json
 from vp_agent.train.dataset_source import check_files, locate_dataset
 from vp_agent.train.key_maps import Column, find_layout
@@ -167,6 +168,13 @@ class Demonstrations:
                 f"{self.root} has the actions {', '.join(layout.action_names)}; the policy's are "
                 f"{', '.join(config.action_names)}; if they mean the same, say so in the "
                 "action_names of a key map (docs/data.md)"
+            )
+        if layout.action:
+            check_action_kind(
+                self.notes.action,
+                names=layout.action_names,
+                policy_names=config.action_names,
+                where=str(self.root),
             )
         noted = self.notes.render_quality
         if noted not in (None, config.render_quality):
