@@ -62,7 +62,7 @@ class ConvertDataSettings:
             )
         hz = self.control_hz
         require(
-            hz is None or (hz >= 1 and hz == round(hz)),
+            hz is None or (hz >= 1 and hz % 1 == 0),
             f"--control-hz is {hz}; LeRobot's format keeps whole frames per second only",
         )
         if self.action_kind is not None and self.action_kind not in ACTION_KINDS:

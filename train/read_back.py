@@ -4,8 +4,9 @@ from pathlib import Path
 
 from vp_agent.errors import DatasetError
 
-# Findings on what the demonstrations are, not on how they were written.
-_ABOUT_DATA = ("constant action", "action range", "lengths", "duplicate episode")
+# Findings on what the demonstrations are, not on how they were written; and LeRobot's statistics,
+# whose standard deviations are of float32's rounding where numbers hardly change.
+_ABOUT_DATA = ("constant action", "action range", "lengths", "duplicate episode", "statistics")
 
 
 def confirm_written(root: Path, *, shown_as: Path) -> None:
@@ -27,5 +28,5 @@ def confirm_written(root: Path, *, shown_as: Path) -> None:
     if reason:
         raise DatasetError(
             f"{shown_as} was written, but cannot be read back: "
-            f"{reason.replace(str(root), str(shown_as))}"
+            f"{reason.replace(str(root), str(shown_as)).replace(root.name, shown_as.name)}"
         )
