@@ -258,11 +258,11 @@ def test_a_demonstration_that_cannot_be_encoded_is_named_and_resume_passes_it(
 
 
 def test_a_full_disk_is_no_fault_of_a_demonstration(tmp_path, monkeypatch):
-    from av.error import FFmpegError
+    from av.error import OSError as EncoderOSError
     from lerobot.datasets import dataset_writer
 
     def full(*_: Any, **__: Any) -> None:
-        raise FFmpegError(28, "No space left on device", "tmp.mp4")
+        raise EncoderOSError(28, "No space left on device", "tmp.mp4")
 
     monkeypatch.setattr(dataset_writer, "encode_video_frames", full)
     with pytest.raises(OSError, match="No space left"):
