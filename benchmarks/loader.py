@@ -15,7 +15,8 @@ import torch
 import tyro
 
 from vp_agent.train.batches import Batches
-from vp_agent.train.dataset import Demonstrations, video_backend
+from vp_agent.train.dataset import Demonstrations
+from vp_agent.train.pictures import video_backend
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.stages import StageModel, choose_trainable, start_video_model
 

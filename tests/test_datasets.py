@@ -11,6 +11,7 @@ from foreign_data import ARM_FIRST, BASE_FIRST, write_dataset, write_libero, wri
 from small import SMALL
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
+from pyarrow import parquet
 
 from vp_agent.errors import ConfigError, DatasetError
 from vp_agent.train.dataset import Demonstrations
@@ -166,10 +167,14 @@ def test_misspelt_actions_of_a_key_map_are_refused(own, tmp_path):
     path.write_text('{"action": ["acton"]}')
     with pytest.raises(DatasetError, match=r"no action 'acton'; did you mean 'action'"):
         Demonstrations(own, SMALL, key_map=str(path))
-    silent = write_dataset(tmp_path / "silent", action=None)
-    info = json.loads((silent / "meta/info.json").read_text())
-    info["features"]["acts"] = {"dtype": "float32", "shape": [7], "names": None}
-    (silent / "meta/info.json").write_text(json.dumps(info))
+    silent = write_dataset(tmp_path / "silent")
+    for file in ("info", "stats"):
+        words = (silent / f"meta/{file}.json").read_text()
+        (silent / f"meta/{file}.json").write_text(words.replace('"action"', '"acts"'))
+    (table,) = silent.glob("data/*/*.parquet")
+    rows = parquet.read_table(table)
+    names = ["acts" if name == "action" else name for name in rows.column_names]
+    parquet.write_table(rows.rename_columns(names), table)
     with pytest.raises(DatasetError, match=r"no action 'acton'; did you mean 'acts'"):
         Demonstrations(silent, SMALL, key_map=str(path))
 

@@ -86,8 +86,10 @@ def test_past_the_episodes_end_the_last_entry_repeats_and_is_masked(data):
 
 
 def test_windows_agree_with_lerobots_own_delta_timestamps(data):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
     deltas = {"action": [k / 20 for k in range(8)]}
-    theirs = data._open(deltas)[12]
+    theirs = LeRobotDataset("toy/square", root=data.root, delta_timestamps=deltas)[12]
     assert torch.equal(theirs["action"], data.chunk(np.array([12])).actions_BKA[0])
     assert torch.equal(theirs["action_is_pad"], data.chunk(np.array([12])).action_is_pad_BK[0])
 

@@ -10,25 +10,18 @@ import tyro
 from vp_agent.train import check_files, check_values, check_videos
 from vp_agent.train.check_files import AGAIN, Found
 from vp_agent.train.dataset_files import DatasetFiles, Unreadable
+from vp_agent.train.dataset_source import check_is_dataset
+from vp_agent.train.gate import GATE_CHECKS
 
 _SHOWN = 5  # findings of one kind in the report
 
+# The gate's, and what need not spoil a training run.
 TABLE_CHECKS: dict[str, Callable[[DatasetFiles], Found]] = {
-    "unreadable file": check_files.unreadable,
-    "format": check_files.format_version,
-    "missing file": check_files.missing_files,
-    "stray file": check_files.stray_files,
-    "views": check_files.views,
-    "totals": check_files.totals,
-    "instructions": check_files.instructions,
-    "episode table": check_files.episode_table,
-    "row indices": check_files.row_indices,
-    "timestamps": check_files.timestamps,
-    "widths": check_values.widths,
-    "not finite": check_values.finite,
+    **GATE_CHECKS,
+    "no view": check_files.some_view,
+    "stray file": check_files.stray_videos,
     "constant action": check_values.constant,
     "action range": check_values.action_range,
-    "statistics": check_values.statistics,
     "lengths": check_values.lengths,
     "duplicate episode": check_values.duplicates,
 }
@@ -68,7 +61,12 @@ class Finding:
 
 
 def find_damage(root: Path, *, videos: bool = True) -> list[Finding]:
-    """What is wrong with the dataset in `root`."""
+    """What is wrong with the dataset in `root`.
+
+    Raises:
+        DatasetError: it is none.
+    """
+    check_is_dataset(root)
     files, findings = DatasetFiles(root), []
     for name, check in (TABLE_CHECKS | VIDEO_CHECKS if videos else TABLE_CHECKS).items():
         try:

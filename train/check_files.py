@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,8 @@ from vp_agent.train.dataset_files import IMAGES, DatasetFiles, Unreadable
 
 Found = Iterator[tuple[str, str, str]]
 """Where, what, and how to mend it."""
-AGAIN = "download or write the dataset again"
+TOLERANCE_S = 1e-4  # LeRobot's own, when it looks for a frame
+AGAIN = "copy the dataset again, or write it anew"
 
 
 def edit(files: DatasetFiles, operation: str, **arguments: object) -> str:
@@ -31,14 +31,17 @@ def leave_out(files: DatasetFiles, *episodes: int) -> str:
 
 
 def format_version(files: DatasetFiles) -> Found:
-    version = files.info.get("codebase_version")
-    if version != "v3.0":
+    version = str(files.info.get("codebase_version"))
+    if not version.startswith("v3."):
         fix = "python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=..."
         yield str(files.root / "meta/info.json"), f"format {version!r}, expected 'v3.0'", fix
 
 
 def unreadable(files: DatasetFiles) -> Found:
-    for part in ("info", "stats", "tasks", "episodes", "columns"):
+    parts = ["info", "tasks", "episodes", "columns", "stats"]
+    if not (files.root / "meta/stats.json").exists():  # "statistics" says so
+        parts.remove("stats")
+    for part in parts:
         try:
             getattr(files, part)
         except Unreadable as damage:
@@ -46,33 +49,49 @@ def unreadable(files: DatasetFiles) -> Found:
 
 
 def missing_files(files: DatasetFiles) -> Found:
-    missing: dict[Path, list[int]] = {}
-    for number, row in files.episodes.iterrows():
-        for file in _named(files, row):
-            if not file.is_file():
-                missing.setdefault(file, []).append(int(number))
-    for file, episodes in missing.items():
-        yield str(file), f"is missing; episodes {episodes} need it", AGAIN
+    numbers = files.episodes["episode_index"].to_numpy()
+    for file, places in _named(files):
+        if not file.is_file():
+            yield str(file), f"is missing; episodes {numbers[places].tolist()} need it", AGAIN
 
 
-def stray_files(files: DatasetFiles) -> Found:
-    named = {file for _, row in files.episodes.iterrows() for file in _named(files, row)}
-    views = [f"videos/{view}/**/*.mp4" for view in files.views]  # of other folders "views" tells
-    for pattern in ("data/*/*.parquet", *views):
-        for file in sorted(files.root.glob(pattern)):
+def data_order(files: DatasetFiles) -> Found:
+    """LeRobot reads all files of data/ in the order of their names, whatever the episodes say."""
+    for file in sorted((files.root / "data").glob("*/*.parquet")):
+        if file not in files.data_files:
+            fix = "remove it, or write the dataset again"
+            yield str(file), "no episode refers to it, and LeRobot reads it all the same", fix
+    before = None
+    for file in files.data_files:
+        if before is not None and file < before:
+            what = f"its episodes come after those of {before}, LeRobot reads it first"
+            yield str(file), what, AGAIN
+        before = file
+
+
+def stray_videos(files: DatasetFiles) -> Found:
+    named = {file for file, _ in _named(files)}
+    for view in files.views:  # of other folders "views" tells
+        for file in sorted(files.root.glob(f"videos/{view}/**/*.mp4")):
             if file not in named:
-                yield str(file), "no episode refers to it", "remove it, or write the dataset again"
+                fix = "remove it, or write the dataset again"
+                yield str(file), "no episode refers to it", fix
 
 
-def _named(files: DatasetFiles, episode: Any) -> list[Path]:
-    videos = [files.video_file(episode, view) for view in files.recorded_views]
-    return [files.data_file(episode), *videos]
+def _named(files: DatasetFiles) -> Iterator[tuple[Path, np.ndarray]]:
+    yield from files.data_files.items()
+    for view in files.recorded_views:
+        yield from files.video_files(view).items()
+
+
+def some_view(files: DatasetFiles) -> Found:
+    if not any(name.startswith(IMAGES) for name in files.info["features"]):
+        info = str(files.root / "meta/info.json")
+        yield info, f"no view ({IMAGES}...) among its features", "rename_feature or record again"
 
 
 def views(files: DatasetFiles) -> Found:
     info = str(files.root / "meta/info.json")
-    if not any(name.startswith(IMAGES) for name in files.info["features"]):
-        yield info, f"no view ({IMAGES}...) among its features", "rename_feature or record again"
     for view in files.views:
         if view not in files.recorded_views:
             yield info, f"the view {view} is listed, but no episode has it", AGAIN
@@ -96,56 +115,81 @@ def totals(files: DatasetFiles) -> Found:
 def instructions(files: DatasetFiles) -> Found:
     where = str(files.root / "meta/tasks.parquet")
     modify = edit(files, "modify_tasks", episode_tasks='{"0": "..."}')
-    of_row = files.columns["task_index"]
-    for task in np.unique(of_row):
-        episodes = np.unique(files.columns["episode_index"][of_row == task]).tolist()
+    pairs = np.unique(
+        np.stack([files.columns["task_index"], files.columns["episode_index"]], axis=1), axis=0
+    )
+    for task in np.unique(pairs[:, 0]).tolist():
+        episodes = pairs[pairs[:, 0] == task, 1].tolist()
         if task not in files.tasks:
             yield where, f"task {task} of episodes {episodes} has no instruction", modify
         elif not files.tasks[task].strip():
             yield where, f"the instruction of episodes {episodes} is empty", modify
+    if "tasks" not in files.episodes:
+        return
+    listed = dict(zip(files.episodes["episode_index"], files.episodes["tasks"], strict=True))
+    for task, episode in pairs.tolist():
+        words = listed.get(episode)
+        said = [words] if isinstance(words, str) else list(() if words is None else words)
+        if said and files.tasks.get(task, said[0]) not in said:
+            what = (
+                f"episode {episode} is {files.tasks[task]!r} by its rows, {said} by meta/episodes"
+            )
+            yield where, what, modify
 
 
 def episode_table(files: DatasetFiles) -> Found:
-    where, start = str(files.root / "meta/episodes"), 0
-    for number, row in files.episodes.iterrows():
-        if row["episode_index"] != number:
-            yield where, f"episode {row['episode_index']} where {number} is expected", AGAIN
-        first, last = int(row["dataset_from_index"]), int(row["dataset_to_index"])
-        if (first, last) != (start, start + row["length"]):
-            what = f"episode {number} has rows {first}..{last} and length {row['length']}"
-            yield where, f"{what}; expected rows from {start}", AGAIN
-        start = last
+    """Numbers count up from 0 without a gap, and the rows of one follow those of the last."""
+    where, table = str(files.root / "meta/episodes"), files.episodes
+    numbers, lengths = (table[name].to_numpy() for name in ("episode_index", "length"))
+    first, last = (table[f"dataset_{end}_index"].to_numpy() for end in ("from", "to"))
+    ends = np.cumsum(lengths)
+    for place in np.flatnonzero(numbers != np.arange(len(numbers))):
+        what = f"row {place} is episode {numbers[place]}, expected {place}"
+        yield where, f"{what} (LeRobot finds episodes by their place)", AGAIN
+    for place in np.flatnonzero((first != ends - lengths) | (last != ends) | (lengths < 1)):
+        what = f"episode {numbers[place]} has rows {first[place]}..{last[place]} and length "
+        what += f"{lengths[place]}; expected rows from {ends[place] - lengths[place]}"
+        yield where, what, AGAIN
 
 
 def row_indices(files: DatasetFiles) -> Found:
-    columns, expected = files.columns, {"index": [], "frame_index": [], "episode_index": []}
-    for number, length in enumerate(files.episodes["length"]):
-        expected["frame_index"] += range(length)
-        expected["episode_index"] += [number] * length
-    expected["index"] = list(range(len(expected["frame_index"])))
-    rows = len(columns["index"])
-    if rows != len(expected["index"]):
-        what = f"{rows} rows, the episodes' lengths add up to {len(expected['index'])}"
+    columns, lengths = files.columns, files.episodes["length"].to_numpy()
+    if (lengths < 1).any():  # "episode table" says so
+        return
+    start, rows = 0, len(columns["index"])
+    if rows != lengths.sum():
+        what = f"{rows} rows, the episodes' lengths add up to {lengths.sum()}"
         yield str(files.root / "data"), what, AGAIN
         return
+    for file, places in files.data_files.items():
+        have, start = files.rows_in[file], start + files.rows_in[file]
+        if have != lengths[places].sum():
+            what = f"{have} rows, the lengths of its episodes add up to {lengths[places].sum()}"
+            yield str(file), what, AGAIN
+    numbers = files.episodes["episode_index"].to_numpy()
+    expected = {
+        "index": np.arange(rows),
+        "frame_index": np.arange(rows) - np.repeat(np.cumsum(lengths) - lengths, lengths),
+        "episode_index": np.repeat(numbers, lengths),
+    }
     for name, wanted in expected.items():
-        wrong = np.flatnonzero(columns[name] != np.array(wanted))
+        wrong = np.flatnonzero(columns[name] != wanted)
         if len(wrong):
             row = int(wrong[0])
             what = f"{name} of row {row} is {columns[name][row]}, expected {wanted[row]}"
-            where = f"{data_of_row(files, row)}, episode {expected['episode_index'][row]}"
+            where = f"{file_of_row(files, row)}, episode {expected['episode_index'][row]}"
             yield where, f"{what} ({len(wrong)} rows)", AGAIN
 
 
-def data_of_row(files: DatasetFiles, row: int) -> str:
-    ends = np.asarray(files.episodes["dataset_to_index"])
-    episode = files.episodes.iloc[min(int((ends <= row).sum()), len(ends) - 1)]
-    return str(files.data_file(episode))
+def file_of_row(files: DatasetFiles, row: int) -> str:
+    """The parquet file that a row of `columns` comes from."""
+    ends = np.cumsum(list(files.rows_in.values()))
+    return str(list(files.rows_in)[int(np.searchsorted(ends, row, side="right"))])
 
 
 def timestamps(files: DatasetFiles) -> Found:
     wanted = files.columns["frame_index"] / files.fps
-    wrong = np.flatnonzero(np.abs(files.columns["timestamp"] - wanted) > 1e-4)
+    wrong = np.flatnonzero(~(np.abs(files.columns["timestamp"] - wanted) <= TOLERANCE_S))
     if len(wrong):
         row = int(wrong[0])
         episode, frame = (int(files.columns[n][row]) for n in ("episode_index", "frame_index"))
@@ -154,4 +198,4 @@ def timestamps(files: DatasetFiles) -> Found:
             f"expected {wanted[row]:.4f} s ({len(wrong)} rows)"
         )
         fix = "correct fps in meta/info.json, or resample the episodes to a steady rate"
-        yield f"{data_of_row(files, row)}, episode {episode}", what, fix
+        yield f"{file_of_row(files, row)}, episode {episode}", what, fix

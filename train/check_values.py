@@ -3,15 +3,18 @@
 # N rows, D numbers of a vector
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
-from vp_agent.train.check_files import Found, data_of_row, edit, leave_out
+from vp_agent.train.check_files import AGAIN, Found, edit, file_of_row, leave_out
 from vp_agent.train.dataset_files import DatasetFiles, feature_names
 
 ACTION = "action"
 _WILD = 10  # times farther from the median than 99 % of the values
 _SHORT = 0.2  # of the median length
+_FLOAT32 = 1e-6  # rounding of a variance, relative to the largest square
+_ROUNDING = 1e-3  # of the range, between LeRobot's statistics and ours
 
 
 def number_names(files: DatasetFiles, feature: str) -> list[str]:
@@ -23,30 +26,29 @@ def number_names(files: DatasetFiles, feature: str) -> list[str]:
 
 def _place(files: DatasetFiles, row: int) -> str:
     episode, frame = (int(files.columns[name][row]) for name in ("episode_index", "frame_index"))
-    return f"{data_of_row(files, row)}, episode {episode}, frame {frame}"
+    return f"{file_of_row(files, row)}, episode {episode}, frame {frame}"
 
 
 def widths(files: DatasetFiles) -> Found:
     for feature in files.vectors:
-        width, said = files.columns[feature].shape[1:], files.info["features"][feature]["shape"]
-        if list(width) != list(said):
-            what = f"{feature} has shape {list(said)}, its column {list(width)}"
-            yield (
-                str(files.root / "meta/info.json"),
-                what,
-                "write the column's, if the data is right",
-            )
+        width, (said,) = files.columns[feature].shape[1], files.info["features"][feature]["shape"]
+        if width != said:
+            what = f"{feature} has rows of {width} numbers, meta/info.json says {said}"
+            yield str(next(iter(files.data_files))), what, AGAIN
 
 
 def finite(files: DatasetFiles) -> Found:
     for feature in files.vectors:
-        bad = ~np.isfinite(files.columns[feature])
-        for episode in np.unique(files.columns["episode_index"][bad.any(axis=1)]):
-            rows = bad & (files.columns["episode_index"] == episode)[:, None]
-            row, number = np.argwhere(rows)[0]
+        with np.errstate(over="ignore"):  # a float64 that a float32 cannot hold
+            bad = ~np.isfinite(files.columns[feature].astype(np.float32))
+        if not bad.any():
+            continue
+        for episode in np.unique(files.columns["episode_index"][bad.any(axis=1)]).tolist():
+            rows = files.rows_of(episode)
+            row, number = np.argwhere(bad[rows])[0]
             name = number_names(files, feature)[number]
-            what = f"{feature}.{name} is not finite ({rows.sum()} values)"
-            yield _place(files, int(row)), what, leave_out(files, int(episode))
+            what = f"{feature}.{name} is not finite ({bad[rows].sum()} values)"
+            yield _place(files, int(rows[row])), what, leave_out(files, episode)
 
 
 def constant(files: DatasetFiles) -> Found:
@@ -75,6 +77,9 @@ def action_range(files: DatasetFiles) -> Found:
 
 def statistics(files: DatasetFiles) -> Found:
     where, fix = str(files.root / "meta/stats.json"), edit(files, "recompute_stats")
+    if not Path(where).exists():
+        yield where, "is missing", fix
+        return
     for feature in files.vectors:
         if feature not in files.stats:
             yield where, f"{feature} has no statistics", fix
@@ -87,39 +92,50 @@ def statistics(files: DatasetFiles) -> Found:
             "std": values.std(axis=0),
         }
         scale = np.maximum(np.nan_to_num(np.ptp(values, axis=0)), 1e-6)
+        # LeRobot's variance is the mean square less the squared mean, in float32: what hardly
+        # changes far from zero has a standard deviation of that rounding.
+        blur = _FLOAT32 * np.nan_to_num(np.abs(values).max(axis=0)) ** 2
         for name, expected in true.items():
-            said = np.asarray(files.stats[feature].get(name, []), np.float64)
+            try:
+                said = np.asarray(files.stats[feature].get(name, []), np.float64)
+            except (TypeError, ValueError):
+                yield where, f"{feature}.{name} holds no numbers", fix
+                continue
             if said.shape != expected.shape:
                 yield where, f"{feature}.{name} has shape {said.shape}, not {expected.shape}", fix
-            elif (np.abs(said - expected) > 1e-3 * scale).any():
-                number = int((np.abs(said - expected) / scale).argmax())
+                continue
+            close = np.abs(said - expected) <= _ROUNDING * scale
+            if name == "std":
+                close |= np.abs(said**2 - expected**2) <= blur
+            wrong = np.flatnonzero(~close)
+            for number in wrong[:1]:
                 which = f"{feature}.{number_names(files, feature)[number]}"
                 what = f"{name} of {which} is {said[number]:.4g}, recomputed {expected[number]:.4g}"
                 yield where, what, fix
 
 
 def lengths(files: DatasetFiles) -> Found:
-    length = np.asarray(files.episodes["length"])
+    length = files.episodes["length"]
     least = max(2, int(_SHORT * np.median(length)))
-    for episode in np.flatnonzero(length < least):
+    for episode in length.index[length < least].tolist():
         what = f"{length[episode]} frames; the median is {np.median(length):g}"
-        where = f"{files.data_file(files.episodes.iloc[episode])}, episode {episode}"
-        yield where, what, leave_out(files, int(episode))
+        where = f"{files.data_file(files.episode(episode))}, episode {episode}"
+        yield where, what, leave_out(files, episode)
 
 
 def duplicates(files: DatasetFiles) -> Found:
     if not files.vectors:  # without numbers all episodes are alike
         return
     seen: dict[str, int] = {}
-    for episode in range(len(files.episodes)):
+    for episode in files.episodes["episode_index"].tolist():
         rows = files.rows_of(episode)
-        if not len(files.columns["index"][rows]):  # "row indices" says so
+        if not len(rows):  # "row indices" says so
             continue
         digest = hashlib.sha256()
         for feature in files.vectors:
             digest.update(np.ascontiguousarray(files.columns[feature][rows]).tobytes())
         first = seen.setdefault(digest.hexdigest(), episode)
         if first != episode:
-            where = f"{files.data_file(files.episodes.iloc[episode])}, episode {episode}"
+            where = f"{files.data_file(files.episode(episode))}, episode {episode}"
             what = f"the same numbers as episode {first}"
             yield where, what, leave_out(files, episode)

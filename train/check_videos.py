@@ -6,6 +6,7 @@ import numpy as np
 
 from vp_agent.train.check_files import AGAIN, Found, leave_out
 from vp_agent.train.dataset_files import Clip, DatasetFiles
+from vp_agent.train.pictures import image_size
 
 _STILL = 0.3  # grey levels that noise of the codec moves a thumbnail by
 _LIKE, _MORE = 0.5, 0.2  # correlation with the other episodes' mean picture
@@ -29,7 +30,7 @@ def undecodable(files: DatasetFiles) -> Found:
 
 def resolution(files: DatasetFiles) -> Found:
     for clip in files.clips:
-        said = tuple(files.info["features"][clip.view]["shape"][:2])
+        said = image_size(files.info["features"][clip.view])[:2]
         if clip.seen and clip.size != said:
             what = f"height and width are {clip.size}, info.json says {said}"
             yield clip.name, what, "write all episodes in one size"

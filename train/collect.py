@@ -26,6 +26,7 @@ from vp_agent.envs.experts import expert_for
 from vp_agent.envs.rendering import RenderQuality
 from vp_agent.errors import ConfigError, SimulatorError, UnknownNameError, closest, need
 from vp_agent.processes import die_with_parent
+from vp_agent.train.action_meaning import OURS
 from vp_agent.train.partial import open_partial
 
 _VERSIONED = ("robosuite", "mujoco", "numpy", "gymnasium", "lerobot")
@@ -162,6 +163,7 @@ def _write(settings: CollectSettings, partial: Path) -> tuple[int, int, int]:
             meta={
                 "env": settings.env,
                 "env_kwargs": settings.env_kwargs,
+                "action": OURS,
                 "noise": settings.noise,
                 "disturb": settings.disturb,
                 "hold_steps": settings.hold_steps,

@@ -2,22 +2,23 @@
 
 # B batch, V views, T frames per view, K action steps, A action dim, N frames of the dataset
 
-import importlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vp_agent.agent_config import ActionStats, AgentConfig
-from vp_agent.errors import DatasetError, need
-from vp_agent.train.dataset_files import read_json
-from vp_agent.train.dataset_source import check_files, locate_dataset
+from vp_agent.errors import DatasetError
+from vp_agent.train.action_meaning import check_action_kind
+from vp_agent.train.gate import open_dataset
 from vp_agent.train.key_maps import Column, find_layout
+from vp_agent.train.notes import Notes, read_notes
+from vp_agent.train.pictures import ViewFrames
 from vp_agent.train.windows import (
     ActionPadding,
     action_chunks,
@@ -38,34 +39,6 @@ class Chunk:
     action_is_pad_BK: Tensor
     frame_is_pad_BT: Tensor
     task_B: Tensor
-
-
-def video_backend() -> str:
-    """torchcodec where FFmpeg's libraries let it load (faster at random access), else PyAV."""
-    try:
-        importlib.import_module("torchcodec")
-    except (ImportError, OSError, RuntimeError):  # RuntimeError: FFmpeg is not there
-        return "pyav"
-    return "torchcodec"
-
-
-def read_notes(root: Path) -> dict[str, Any]:
-    """What `vp-agent collect` wrote about the dataset; empty for datasets from elsewhere."""
-    path = root / "meta" / "vp_agent.json"
-    return read_json(path) if path.is_file() else {}
-
-
-def noted_transform(root: Path, notes: dict[str, Any]) -> str | None:
-    """How the images lie by our own notes: of the environment, or else of the episodes."""
-    if transform := notes.get("env_kwargs", {}).get("transform"):
-        return transform
-    recorded = {x["transform"] for x in notes.get("episodes", ()) if "transform" in x}
-    if len(recorded) > 1:
-        raise DatasetError(
-            f"{root}/meta/vp_agent.json: episodes lie otherwise than others "
-            f"({', '.join(sorted(recorded))}); make a dataset of each"
-        )
-    return next(iter(recorded), None)
 
 
 class Demonstrations:
@@ -90,27 +63,18 @@ class Demonstrations:
         action_padding: ActionPadding = "last",
         key_map: str | None = None,
     ) -> None:
-        self.root, self.name = locate_dataset(root)
+        self.files = open_dataset(root)
+        self.root, self.name = self.files.root, self.files.name
         self.config = config
         self.action_padding: ActionPadding = action_padding
-        self.layout = find_layout(self.root, key_map, views=config.views)
-        self.fps = read_json(self.root / "meta" / "info.json")["fps"]
+        self.layout = find_layout(self.files, key_map, views=config.views)
+        self.fps = self.files.fps
         self._check_layout()
-        check_files(self.root)
-        try:
-            self.dataset: Any = self._open(
-                {
-                    key: [t * config.frame_stride / self.fps for t in range(config.frames_per_view)]
-                    for key in self.layout.views
-                }
-            )
-            self.episode_N = self._column("episode_index")
-            self.task_N = self._column("task_index")
-            self.actions_NA = self._numbers(self.layout.action, width=config.action_dim)
-        except Exception as error:  # whatever parquet, datasets or PyAV raise on a damaged file
-            raise DatasetError(f"{root} cannot be read: {error}; copy it again") from error
-        self.episodes = int(self.episode_N.max()) + 1
-        self._check_rows()
+        self.episode_N = self.files.columns["episode_index"]
+        # Instructions are counted through, whatever numbers the dataset gives them.
+        self.task_N = np.searchsorted(list(self.files.tasks), self.files.columns["task_index"])
+        self.actions_NA = self._numbers(self.layout.action, width=config.action_dim)
+        self.episodes = len(self.files.episodes)
         self._check_left_out()
         self.train_episodes = self.episodes - round(holdout * self.episodes)
         ends = np.flatnonzero(np.append(np.diff(self.episode_N), 1))
@@ -126,8 +90,8 @@ class Demonstrations:
 
     @property
     def tasks(self) -> list[str]:
-        """Instructions by task index."""
-        return list(self.dataset.meta.tasks.index)
+        """Instructions, as `Chunk.task_B` counts them."""
+        return list(self.files.tasks.values())
 
     @cached_property
     def states_NS(self) -> np.ndarray:
@@ -135,36 +99,23 @@ class Demonstrations:
         return self._numbers(self.layout.state)
 
     @cached_property
-    def notes(self) -> dict[str, Any]:
-        """What `vp-agent collect` wrote about the data; empty for datasets from elsewhere."""
+    def notes(self) -> Notes:
+        """What the dataset says of its images and actions; empty for datasets from elsewhere."""
         return read_notes(self.root)
 
     @cached_property
     def flips(self) -> tuple[int, ...]:
         """Image axes (H is -2, W is -1) to turn over, so that images are as the policy's."""
         wanted = self.config.image_transform
-        have = self.layout.image_transform or noted_transform(self.root, self.notes) or wanted
+        have = self.layout.image_transform or self.notes.transform or wanted
         return tuple(sorted(_TURNED[have] ^ _TURNED[wanted]))
-
-    def _open(self, deltas: dict[str, list[float]]) -> Any:
-        lerobot = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
-        return lerobot.LeRobotDataset(
-            self.root.name,
-            root=self.root,
-            delta_timestamps=deltas,
-            video_backend=video_backend(),
-            return_uint8=True,
-        )
-
-    def _column(self, key: str) -> np.ndarray:
-        return np.asarray(self.dataset.hf_dataset.with_format("numpy")[key][:])
 
     def _numbers(self, columns: tuple[Column, ...], *, width: int = 0) -> np.ndarray:
         """Parts of the rows side by side, float32; zeros where the dataset has none."""
         if not columns:
             return np.zeros((len(self.episode_N), width), np.float32)
-        rows = {key: self._column(key) for key in {column.key for column in columns}}
-        parts = [rows[x.key].reshape(len(rows[x.key]), -1)[:, x.start : x.stop] for x in columns]
+        rows = {key: self.files.column(key) for key in {column.key for column in columns}}
+        parts = [rows[x.key][:, x.start : x.stop] for x in columns]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def _check_layout(self) -> None:
@@ -186,27 +137,18 @@ class Demonstrations:
                 f"{', '.join(config.action_names)}; if they mean the same, say so in the "
                 "action_names of a key map (docs/data.md)"
             )
-        noted = self.notes.get("env_kwargs", {}).get("render_quality", config.render_quality)
-        if noted != config.render_quality:
+        if layout.action:
+            check_action_kind(
+                self.notes.action,
+                names=layout.action_names,
+                policy_names=config.action_names,
+                where=str(self.root),
+            )
+        noted = self.notes.render_quality
+        if noted not in (None, config.render_quality):
             raise DatasetError(
                 f"{self.root} was recorded with render_quality={noted!r}, "
                 f"the policy expects {config.render_quality!r}"
-            )
-
-    def _check_rows(self) -> None:
-        bad = np.flatnonzero(~np.isfinite(self.actions_NA).all(axis=1))
-        if len(bad):
-            raise DatasetError(
-                f"{self.root}: action is not finite in frame {bad[0]} "
-                f"(episode {self.episode_N[bad[0]]}) and {len(bad) - 1} more"
-            )
-        empty = [i for i, task in enumerate(self.tasks) if not task.strip()]
-        bad = np.flatnonzero(np.isin(self.task_N, empty))
-        if len(bad):
-            raise DatasetError(
-                f"{self.root}: the instruction of episode {self.episode_N[bad[0]]} is empty (of "
-                f"{len(set(self.episode_N[bad]))} in all); write what the robot does there with "
-                "lerobot-edit-dataset, or leave these episodes out"
             )
 
     def _check_left_out(self) -> None:
@@ -262,43 +204,23 @@ class Demonstrations:
 
     def pixels(self, ids_B: np.ndarray) -> Tensor:
         """The windows' frames (B, V, T, 3, H, W), uint8, decoded from the videos."""
-        windows = []
-        for index, is_pad_T in zip(ids_B, self._frames(ids_B)[1], strict=True):
-            # LeRobot repeats the episode's last frame, which is not a strided one.
-            real = np.minimum(np.arange(len(is_pad_T)), (~is_pad_T).sum() - 1)
-            windows.append(self._views(self.dataset, int(index))[:, real])
-        return torch.stack(windows)
+        return torch.stack([self._views(rows_T) for rows_T in self.frame_ids(ids_B)])
 
     def episode_pixels(self, episode: int) -> Tensor:
         """All frames of one episode (V, T, 3, H, W), uint8, decoded in one go."""
-        first, last = np.flatnonzero(self.episode_N == episode)[[0, -1]]
-        return self._views(self._whole_episodes, int(first))[:, : last - first + 1]
+        return self._views(self.files.rows_of(episode))
 
     @cached_property
-    def _whole_episodes(self) -> Any:
-        # One window as long as the longest episode; past a shorter one its last frame repeats.
-        longest = int(np.bincount(self.episode_N).max())
-        return self._open(
-            {key: [t / self.fps for t in range(longest)] for key in self.layout.views}
-        )
+    def _view_frames(self) -> list[ViewFrames]:
+        return [ViewFrames(self.files, view) for view in self.layout.views]
 
-    def _views(self, dataset: Any, index: int) -> Tensor:
-        try:
-            item = dataset[index]
-        except Exception as error:  # PyAV's and datasets' errors on damaged files
-            files = {
-                str(dataset.meta.get_video_file_path(int(self.episode_N[index]), key))
-                for key in dataset.meta.video_keys
-            }
-            raise DatasetError(
-                f"{self.root}: frame {index} (episode {self.episode_N[index]}, in "
-                f"{' or '.join(sorted(files)) or 'data/'}) cannot be decoded: {error}; "
-                "copy the dataset again"
-            ) from error
-        # LeRobot leaves out the time axis of a single frame.
-        views = torch.stack(
-            [item[key].reshape(-1, *item[key].shape[-3:]) for key in self.layout.views]
+    def _views(self, rows_T: np.ndarray) -> Tensor:
+        """Frames (V, T, 3, H, W) of these rows, whose actions are `actions_NA[rows_T]`."""
+        with ThreadPoolExecutor(len(self._view_frames)) as pool:  # decoders release the GIL
+            views = pool.map(lambda frames: frames(rows_T), self._view_frames)
+        return torch.stack(
+            [
+                fit_images(torch.from_numpy(view_TCHW).flip(self.flips), self.config.resolution)
+                for view_TCHW in views
+            ]
         )
-        if views.is_floating_point():  # images kept as files, not as video, come in 0..1
-            views = (views * 255).round().byte()
-        return fit_images(views.flip(self.flips), self.config.resolution)

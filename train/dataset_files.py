@@ -18,8 +18,11 @@ from tqdm import tqdm
 from vp_agent.errors import DatasetError, need
 
 IMAGES = "observation.images."
+_STATE = "observation.state"
 _EPISODE_COLUMNS = ("episode_index", "length", "dataset_from_index", "dataset_to_index")
 _EPISODE_COLUMNS += ("data/chunk_index", "data/file_index")
+_PLACE = ("chunk_index", "file_index")  # what names an episode's file
+_COUNTS = ("frame_index", "episode_index", "index", "task_index")  # whole numbers of every row
 THUMB = 16  # side of the thumbnails that frames are compared by
 
 
@@ -41,6 +44,17 @@ def read_json(file: Path) -> Any:
         raise Unreadable(file, f"cannot be read ({error})") from error
 
 
+def whole_numbers(values: Any, *, file: Path, name: str) -> np.ndarray:
+    """A column that counts something, or it is `Unreadable`: nothing is cut off or rounded."""
+    found = np.asarray(values)
+    if found.dtype.kind in "iu" and found.ndim == 1:
+        return found.astype(np.int64)
+    for row, value in enumerate(found.tolist()):
+        if not isinstance(value, int | float) or value != value or value != int(value):
+            raise Unreadable(file, f"{name} of row {row} is {value!r}, expected a whole number")
+    return found.astype(np.int64)
+
+
 def feature_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of a vector's numbers; none if they do not count up.
 
@@ -50,8 +64,10 @@ def feature_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(names, Mapping):
         by_place = all(isinstance(place, int) for place in names.values())
         names = sorted(names, key=names.__getitem__) if by_place else next(iter(names.values()))
+    if not isinstance(names, list | tuple):
+        return ()
     names = tuple(map(str, names))
-    return names if len(names) == feature["shape"][0] else ()
+    return names if [len(names)] == list(feature["shape"]) else ()
 
 
 def strict_frames(file: Path) -> Iterator[Any]:
@@ -114,60 +130,103 @@ class Clip:
         self.motion = max(self.motion, float(np.abs(thumb - self.start).mean()))
 
 
-class DatasetFiles:
-    """A dataset folder; every part is read when it is first asked for, or is `Unreadable`."""
+def _check_feature(file: Path, name: str, feature: Any) -> None:
+    if not isinstance(feature, dict) or not {"dtype", "shape"} <= feature.keys():
+        raise Unreadable(file, f"feature {name!r} has no dtype or no shape")
+    dtype, shape = feature["dtype"], feature["shape"]
+    whole = isinstance(shape, list) and all(type(x) is int and x > 0 for x in shape)
+    if not isinstance(dtype, str) or not whole:
+        raise Unreadable(file, f"feature {name!r} has dtype {dtype!r} and shape {shape!r:.60}")
 
-    def __init__(self, root: Path) -> None:
+
+class DatasetFiles:
+    """A dataset folder; every part is read when it is first asked for, or is `Unreadable`.
+
+    Whoever learns from a dataset or shows it has it from `vp_agent.train.gate.open_dataset`, which
+    has checked it. Everything is looked up by its number, not by its place in a table.
+    """
+
+    def __init__(self, root: Path, *, name: str = "") -> None:
         self.root = Path(root)
+        self.name = name or self.root.resolve().name
 
     @cached_property
     def info(self) -> dict[str, Any]:
         """`meta/info.json`."""
         file = self.root / "meta/info.json"
         info = read_json(file)
-        features = info.get("features", {})
-        for name, feature in features.items():
-            if not {"dtype", "shape"} <= feature.keys():
-                raise Unreadable(file, f"feature {name!r} has no dtype or no shape")
-        needed = ["fps", "features", "data_path"]
-        if any(feature["dtype"] == "video" for feature in features.values()):
-            needed.append("video_path")
-        for name in needed:
-            if name not in info:
+        needed = {"fps": (int, float), "features": dict, "data_path": str}
+        if isinstance(info, dict) and isinstance(info.get("features"), dict):
+            for name, feature in info["features"].items():
+                _check_feature(file, name, feature)
+            if any(feature["dtype"] == "video" for feature in info["features"].values()):
+                needed["video_path"] = str
+        for name, kind in needed.items():
+            if not isinstance(info, dict) or name not in info:
                 raise Unreadable(file, f"no {name!r}")
-        if not isinstance(info["fps"], int | float) or not info["fps"] > 0:
+            if not isinstance(info[name], kind) or isinstance(info[name], bool):
+                raise Unreadable(file, f"{name} is {info[name]!r:.60}")
+        if not 0 < info["fps"] < float("inf"):
             raise Unreadable(file, f"fps is {info['fps']!r}, expected a positive number")
         return info
 
     @cached_property
     def stats(self) -> dict[str, dict[str, list[float]]]:
         """`meta/stats.json`."""
-        return read_json(self.root / "meta/stats.json")
+        file = self.root / "meta/stats.json"
+        stats = read_json(file)
+        if not isinstance(stats, dict) or not all(isinstance(x, dict) for x in stats.values()):
+            raise Unreadable(file, "it is no object of objects")
+        return stats
 
     @cached_property
     def tasks(self) -> dict[int, str]:
-        """Instructions by task index."""
+        """Instructions by task index, in its order.
+
+        They stand in the table's index, under any name or none, or in a column `task`.
+        """
         file = self.root / "meta/tasks.parquet"
-        table = self._parquet(file).to_pandas()
+        table = self.parquet(file).to_pandas()
         if "task_index" not in table:
             raise Unreadable(file, "no column 'task_index'")
-        return {int(row["task_index"]): str(name) for name, row in table.iterrows()}
+        numbers = whole_numbers(table["task_index"], file=file, name="task_index")
+        words = list(table.get("task", table.index))
+        for row, text in enumerate(words):
+            if not isinstance(text, str):
+                raise Unreadable(file, f"the instruction of row {row} is {text!r}, expected words")
+        if len(set(numbers.tolist())) < len(numbers):
+            twice = next(x for x in numbers.tolist() if (numbers == x).sum() > 1)
+            raise Unreadable(file, f"task_index {twice} has several rows")
+        return dict(sorted(zip(numbers.tolist(), words, strict=True)))
 
     @cached_property
     def episodes(self) -> Any:
-        """The table of episodes, without their statistics (pandas)."""
+        """The table of episodes, without their statistics (pandas), by their numbers."""
         pandas: Any = need("pandas", extra="lerobot")
         files = sorted((self.root / "meta/episodes").rglob("*.parquet"))
         if not files:
             raise Unreadable(self.root / "meta/episodes", "no parquet file is there")
-        tables = [self._parquet(file).to_pandas() for file in files]
+        tables = []
+        for file in files:
+            table = self.parquet(file).to_pandas()
+            for name in _EPISODE_COLUMNS:
+                if name not in table:
+                    raise Unreadable(file, f"no column {name!r}")
+            for name in table:
+                if name in _EPISODE_COLUMNS or str(name).endswith(_PLACE):
+                    table[name] = whole_numbers(table[name], file=file, name=name)
+            tables.append(table[[name for name in table if not name.startswith("stats/")]])
         table = pandas.concat(tables, ignore_index=True)
-        for name in _EPISODE_COLUMNS:
-            if name not in table:
-                raise Unreadable(files[0], f"no column {name!r}")
         if table.empty:
             raise Unreadable(files[0], "it lists no episode")
-        return table[[name for name in table if not name.startswith("stats/")]]
+        return table.set_index("episode_index", drop=False)
+
+    def episode(self, number: int) -> Any:
+        """The row of `episodes` of this number."""
+        at = np.flatnonzero(self.episodes["episode_index"].to_numpy() == number)
+        if not len(at):
+            raise Unreadable(self.root / "meta/episodes", f"no episode {number}")
+        return self.episodes.iloc[int(at[0])]
 
     @property
     def fps(self) -> float:
@@ -199,7 +258,7 @@ class DatasetFiles:
         return [
             name
             for name in features
-            if features[name]["dtype"].startswith("float")
+            if (features[name]["dtype"].startswith("float") or name in ("action", _STATE))
             and len(features[name]["shape"]) == 1
             and name not in bookkeeping
         ]
@@ -228,51 +287,104 @@ class DatasetFiles:
             info = self.root / "meta/info.json"
             raise Unreadable(info, f"{pattern} {self.info[pattern]!r} asks for {error}") from error
 
+    def _files(self, prefix: str, pattern: str, **names: str) -> dict[Path, np.ndarray]:
+        """Every file of one kind, with the places in `episodes` of those that lie in it."""
+        for name in _PLACE:
+            if f"{prefix}/{name}" not in self.episodes:
+                raise Unreadable(self.root / "meta/episodes", f"no column '{prefix}/{name}'")
+        places = np.stack([self.episodes[f"{prefix}/{name}"].to_numpy() for name in _PLACE], axis=1)
+        found, first, which = np.unique(places, axis=0, return_index=True, return_inverse=True)
+        return {
+            self._named(
+                pattern, chunk_index=int(found[i][0]), file_index=int(found[i][1]), **names
+            ): np.flatnonzero(which.reshape(-1) == i)
+            for i in np.argsort(first)
+        }
+
+    @cached_property
+    def data_files(self) -> dict[Path, np.ndarray]:
+        """The parquet files in the episodes' order, and the places of these in `episodes`."""
+        return self._files("data", "data_path")
+
+    def video_files(self, view: str) -> dict[Path, np.ndarray]:
+        """The same of the video files of a view."""
+        return self._files(f"videos/{view}", "video_path", video_key=view)
+
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """All rows: numbers (N,) and vectors (N, D), in the order of the files."""
-        files = dict.fromkeys(self.data_file(episode) for _, episode in self.episodes.iterrows())
-        wanted = [*self.vectors, "timestamp", "frame_index", "episode_index", "index", "task_index"]
-        parts = [self.columns_of(file, wanted) for file in files]
-        for file, part in zip(files, parts, strict=True):
+        wanted = [*self.vectors, "timestamp", *_COUNTS]
+        parts = list(self._parts(wanted).values())
+        first = next(iter(self.data_files))
+        for file, part in zip(self.data_files, parts, strict=True):
             for name in self.vectors:
                 if part[name].shape[1:] != parts[0][name].shape[1:]:
                     before, width = parts[0][name].shape[1], part[name].shape[1]
-                    raise Unreadable(file, f"{name} has rows of {width} numbers, not {before}")
+                    raise Unreadable(file, f"{name} has rows of {width} numbers, {first} {before}")
         return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
-    def rows_of(self, episode: int) -> slice:
-        """Where the rows of an episode are, by the table of episodes."""
-        row = self.episodes.iloc[episode]
-        return slice(int(row["dataset_from_index"]), int(row["dataset_to_index"]))
+    @cached_property
+    def rows_in(self) -> dict[Path, int]:
+        """Rows of every data file."""
+        parquet: Any = need("pyarrow.parquet", extra="lerobot")
+        return {file: parquet.read_metadata(file).num_rows for file in self.data_files}
+
+    def _parts(self, names: list[str]) -> dict[Path, dict[str, np.ndarray]]:
+        return {file: self.columns_of(file, names) for file in self.data_files}
+
+    def column(self, name: str) -> np.ndarray:
+        """One feature's numbers of all rows, (N, D)."""
+        if name in self.columns:
+            return self.columns[name]
+        return np.concatenate([part[name] for part in self._parts([name]).values()])
+
+    def rows_of(self, episode: int) -> np.ndarray:
+        """Which rows are an episode's, by the number that they bear."""
+        return self._rows_by_episode.get(episode, np.arange(0))
+
+    @cached_property
+    def _rows_by_episode(self) -> dict[int, np.ndarray]:
+        numbers = self.columns["episode_index"]
+        order = np.argsort(numbers, kind="stable")
+        found, first = np.unique(numbers[order], return_index=True)
+        rows = np.split(order, first[1:])
+        return dict(zip(found.tolist(), rows, strict=True))
 
     def columns_of(self, file: Path, names: list[str]) -> dict[str, np.ndarray]:
         """Columns of one file: numbers (N,) and vectors (N, D)."""
         compute: Any = need("pyarrow.compute", extra="lerobot")
-        table, columns = self._parquet(file, columns=names), {}
+        table, columns = self.parquet(file, columns=names), {}
         for name in names:
             if name not in table.column_names:
                 raise Unreadable(file, f"no column {name!r}")
             values = table[name]
+            count = name in (*_COUNTS, "timestamp")
             if hasattr(values.type, "value_type"):  # lists
                 found = compute.unique(compute.list_value_length(values)).to_pylist()
                 widths = sorted(width or 0 for width in found)
                 if len(widths) > 1:
                     raise Unreadable(file, f"{name} has rows of {widths} numbers")
-                columns[name] = compute.list_flatten(values).to_numpy().reshape(-1, *widths)
+                flat = compute.list_flatten(values).to_numpy()
+                column = flat.reshape(len(values), -1) if len(values) else np.zeros((0, 0))
+                column = column[:, 0] if count and column.shape[1] == 1 else column
             else:
-                columns[name] = values.to_numpy()
-                if name in self.vectors:  # LeRobot writes vectors of one number without a list
-                    columns[name] = columns[name][:, None]
+                column = values.to_numpy()
+                if not count:  # LeRobot writes vectors of one number without a list
+                    column = column[:, None]
+            if column.dtype.kind not in "iufb" or column.ndim != (1 if count else 2):
+                raise Unreadable(file, f"{name} holds {values.type}, expected numbers")
+            if name in _COUNTS:
+                column = whole_numbers(column, file=file, name=name)
+            columns[name] = column
         return columns
 
     def images_of(self, file: Path, view: str) -> dict[int, bytes]:
         """The encoded images of an image view in one file, by row of the dataset."""
-        table = self._parquet(file, columns=["index", view])
+        table = self.parquet(file, columns=["index", view])
         cells = [cell["bytes"] for cell in table[view].to_pylist()]
         return dict(zip(table["index"].to_pylist(), cells, strict=True))
 
-    def _parquet(self, file: Path, *, columns: list[str] | None = None) -> Any:
+    def parquet(self, file: Path, *, columns: list[str] | None = None) -> Any:
         """A file's table, or those of the `columns` that it has."""
         parquet: Any = need("pyarrow.parquet", extra="lerobot")
         if not file.is_file():
@@ -287,12 +399,19 @@ class DatasetFiles:
         """All episodes of all views, every video file decoded once; those of missing files not."""
         by_file: dict[Path, list[Clip]] = {}
         for view in self.recorded_views:
-            for number, row in self.episodes.iterrows():
-                file = self.video_file(row, view)
-                first = round(row[f"videos/{view}/from_timestamp"] * self.fps)
-                length = int(row["length"])
-                clip = Clip(view=view, episode=int(number), file=file, first=first, length=length)
-                by_file.setdefault(file, []).append(clip)
+            starts = self.episodes[f"videos/{view}/from_timestamp"].to_numpy()
+            lengths = self.episodes["length"].to_numpy()
+            for file, places in self.video_files(view).items():
+                by_file[file] = [
+                    Clip(
+                        view=view,
+                        episode=int(self.episodes.index[at]),
+                        file=file,
+                        first=round(starts[at] * self.fps) if np.isfinite(starts[at]) else 0,
+                        length=int(lengths[at]),
+                    )
+                    for at in places
+                ]
         files = [file for file in by_file if file.is_file()]
         for file in tqdm(files, desc="decode", unit="file", leave=False):
             self._decode(file, sorted(by_file[file], key=lambda clip: clip.first))

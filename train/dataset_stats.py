@@ -8,7 +8,9 @@ import numpy as np
 import tyro
 
 from vp_agent.train.check_values import number_names
-from vp_agent.train.dataset_files import IMAGES, DatasetFiles
+from vp_agent.train.dataset_files import IMAGES
+from vp_agent.train.gate import open_dataset
+from vp_agent.train.pictures import image_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,16 +83,19 @@ def dataset_stats(root: Path) -> DatasetStats:
     """Reads the tables of a dataset; its videos are not opened.
 
     Raises:
-        DatasetError: a table is missing or damaged.
+        DatasetError: it is no dataset, or damaged.
     """
-    files = DatasetFiles(root)
+    files = open_dataset(root)
     lengths = np.asarray(files.episodes["length"])
     columns = files.columns
     tasks = {}
     for task, instruction in files.tasks.items():
         rows = columns["task_index"] == task
         episodes = len(np.unique(columns["episode_index"][rows]))
-        tasks[instruction] = Share(episodes=episodes, frames=int(rows.sum()))
+        before = tasks.get(instruction, Share(episodes=0, frames=0))
+        tasks[instruction] = Share(
+            episodes=before.episodes + episodes, frames=before.frames + int(rows.sum())
+        )
     features = files.info["features"]
     return DatasetStats(
         episodes=len(lengths),
@@ -101,7 +106,8 @@ def dataset_stats(root: Path) -> DatasetStats:
         median=float(np.median(lengths)),
         longest=int(lengths.max()),
         views={
-            name.removeprefix(IMAGES): tuple(features[name]["shape"][:2]) for name in files.views
+            name.removeprefix(IMAGES): image_size(features[name])[:2]
+            for name in (*files.views, *files.image_views)
         },
         tasks=tasks,
         ranges={

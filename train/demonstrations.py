@@ -1,8 +1,10 @@
 """One demonstration as arrays, and many of them as a LeRobot dataset."""
 
+import errno
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,22 @@ import gymnasium as gym
 import numpy as np
 
 from vp_agent.envs.experts import Expert
-from vp_agent.errors import need
-from vp_agent.files import atomic_dir, write_json
+from vp_agent.errors import DatasetError, VPAgentError, need
+from vp_agent.files import atomic_dir
+from vp_agent.train.notes import write_notes
+from vp_agent.train.read_back import confirm_written
 
 IMAGE = "observation.images."
-META = "meta/vp_agent.json"
 # Without chroma subsampling: at 64 x 64 yuv420p blurs colour edges. On Lift this decodes to 45 dB
 # PSNR (43 in the worst frame) against 37 (27) with LeRobot's default av1.
 _CODEC = {"vcodec": "h264", "pix_fmt": "yuv444p", "crf": 10, "g": 2}
 # LeRobot appends to a video by copying it, so long files make collection quadratic: 400 Lift
 # episodes in one file took 5 minutes to write
 _VIDEO_FILE_MB = 2
+# LeRobot joins videos by copying packets, and the only packet of a video of one frame has no
+# length: the next would be shown with it. So nothing is appended to such a video, nor it to one.
+_ALONE_MB = 1e-9
+_NO_FAULT_OF_ITS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM)
 ACTION_NAMES = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
 _STATE_NAMES = ("x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger1", "finger2")
 NAMES = {
@@ -117,6 +124,16 @@ class Episode:
     """Per step: images uint8 (H, W, 3) and float32 vectors, by feature name."""
     facts: Mapping[str, Any]
     """What `meta/vp_agent.json` says of it."""
+    place: str
+    """Where it comes from, for messages."""
+
+
+class BadEpisode(DatasetError):
+    """An episode that cannot be written; the others may."""
+
+    def __init__(self, place: str, reason: object) -> None:
+        super().__init__(f"{place} cannot be written: {reason}")
+        self.place = place
 
 
 def stored_episode(path: Path) -> Episode:
@@ -125,7 +142,7 @@ def stored_episode(path: Path) -> Episode:
         arrays = {key: stored[key] for key in stored}
     task, facts = str(arrays.pop("task")), json.loads(str(arrays.pop("facts")))
     frames = ({key: a[i] for key, a in arrays.items()} for i in range(len(arrays["action"])))
-    return Episode(task=task, frames=frames, facts=facts)
+    return Episode(task=task, frames=frames, facts=facts, place=f"the episode of {path.stem}")
 
 
 def write_dataset(
@@ -148,29 +165,53 @@ def write_dataset(
     video: Any = need("lerobot.configs.video", extra="lerobot")
     libav: Any = need("av.logging", extra="lerobot")
     libav.set_libav_level(libav.ERROR)  # the encoder explains itself for every episode
-    dataset, facts = None, []
+    dataset, facts, steps_before = None, [], 0
     with atomic_dir(folder) as tmp:
         tmp.rmdir()  # LeRobot insists on making it
         for episode in episodes:
-            for frame in episode.frames:
-                if dataset is None:
-                    dataset = datasets.LeRobotDataset.create(
-                        repo_id=f"local/{name}",
-                        fps=fps,
-                        features={key: _feature(key, frame[key].shape, names) for key in frame},
-                        root=tmp,
-                        robot_type=robot,
-                        video_files_size_in_mb=_VIDEO_FILE_MB,
-                        rgb_encoder=video.RGBEncoderConfig(**_CODEC),
-                    )
-                dataset.add_frame({**frame, "task": episode.task})
-            assert dataset is not None  # an episode has frames
-            # its pool of encoder processes costs more than these short videos
-            dataset.save_episode(parallel_encoding=False)
+            with _naming(episode.place):
+                steps = 0
+                for frame in episode.frames:
+                    if dataset is None:
+                        dataset = datasets.LeRobotDataset.create(
+                            repo_id=f"local/{name}",
+                            fps=fps,
+                            features={key: _feature(key, frame[key].shape, names) for key in frame},
+                            root=tmp,
+                            robot_type=robot,
+                            video_files_size_in_mb=_VIDEO_FILE_MB,
+                            rgb_encoder=video.RGBEncoderConfig(**_CODEC),
+                        )
+                    dataset.add_frame({**frame, "task": episode.task})
+                    steps += 1
+                assert dataset is not None  # an episode has frames
+                alone = 1 in (steps, steps_before)
+                dataset.meta.update_chunk_settings(
+                    video_files_size_in_mb=_ALONE_MB if alone else _VIDEO_FILE_MB
+                )
+                # its pool of encoder processes costs more than these short videos
+                dataset.save_episode(parallel_encoding=False)
+            steps_before = steps
             facts.append(dict(episode.facts))
         assert dataset is not None
         dataset.finalize()
-        write_json(tmp / META, {**meta, "episodes": facts})
+        dataset.meta.update_chunk_settings(video_files_size_in_mb=_VIDEO_FILE_MB)
+        write_notes(tmp, {**meta, "episodes": facts})
+        confirm_written(tmp, shown_as=folder)
+
+
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Names the episode whose frames LeRobot or the encoder refuses."""
+    libav: Any = need("av", extra="lerobot")
+    try:
+        yield
+    except VPAgentError:
+        raise
+    except (libav.FFmpegError, ValueError) as error:
+        if getattr(error, "errno", None) in _NO_FAULT_OF_ITS:
+            raise
+        raise BadEpisode(place, f"{type(error).__name__}: {error}") from error
 
 
 def _feature(

@@ -4,10 +4,8 @@
 attribute `env_args`; RoboCasa adds `ep_meta` with the instruction to every demonstration.
 """
 
-import json
-import re
+import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,22 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vp_agent.envs.libero_tasks import LiberoTask
-from vp_agent.envs.robocasa_env import CAMERAS, STATE
+from vp_agent.envs.robocasa_env import CAMERAS
 from vp_agent.envs.robocasa_tasks import instruction_0_2
 from vp_agent.errors import DatasetError, closest, need
+from vp_agent.train.action_meaning import action_names
 from vp_agent.train.demonstrations import ACTION_NAMES, IMAGE, Episode
+from vp_agent.train.hdf5_attributes import checked_text, read_object, told_text
+from vp_agent.train.hdf5_facts import FileFacts, Told, read_facts
+from vp_agent.train.hdf5_listing import (
+    LEAVE_OUT,
+    BadDemonstration,
+    data_of,
+    number_of,
+    opened_file,
+    reading,
+)
+from vp_agent.train.hdf5_states import StateKeys, find_state
 
 VIEWS = {view: f"{camera}_image" for view, camera in CAMERAS.items()}
 ARM_WIDTH = len(ACTION_NAMES)
@@ -27,7 +36,7 @@ ARM_WIDTH = len(ACTION_NAMES)
 BASE_NAMES = ("base_x", "base_y", "base_yaw", "torso", "base_mode")
 _BASE_MODE = ARM_WIDTH + len(BASE_NAMES) - 1
 _BLOCK = 32  # frames read at a time: robomimic's chunks hold several
-_LEAVE_OUT = "leave it out: --skip FILE.json"
+_NUMBERS = "fiu"  # kinds of NumPy's types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +45,17 @@ class Demo:
 
     file: Path
     name: str
-    task: str
-    """The simulator's name of the task."""
+    facts: FileFacts
     instruction: str
     steps: int
-    control_hz: float
-    robot: str
     image_shapes: tuple[tuple[int, ...], ...]
     action_width: int
-    state: tuple[str, ...]
-    """Observations that make `observation.state`, and their widths in `state_widths`."""
-    state_widths: tuple[int, ...]
-    upside_down: bool
+    state: StateKeys | None
+    """Observations that make `observation.state`."""
     base_steps: int
     """Steps in which the base moves, which the arm's seven numbers leave out."""
+    identity: tuple[int, int, int]
+    """Device, inode and address: the same under every name that a link gives it."""
 
     @property
     def place(self) -> str:
@@ -58,125 +64,52 @@ class Demo:
 
     def layout(self) -> dict[str, Any]:
         """What all demonstrations of one dataset must share."""
-        names = ("control_hz", "robot", "image_shapes", "action_width", "state", "state_widths")
-        return {name: getattr(self, name) for name in names}
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    h5py: Any = need("h5py", extra="hdf5")
-    if not file.is_file():
-        raise DatasetError(f"no file {file}")
-    try:
-        opened = h5py.File(file, "r")
-    except OSError as error:
-        raise DatasetError(
-            f"{file} is no HDF5 file or is cut off ({error}); download it again"
-        ) from error
-    with opened:
-        yield opened
-
-
-def list_demos(file: Path) -> tuple[str, list[str]]:
-    """The simulator's name of a file's task, and the names of all that lies beside its demos."""
-    with _opened(file) as opened:
-        data = _data_of(opened, file)
-        return _told(data, "env_args", place=f"{file} data")["env_name"], list(data)
-
-
-def _data_of(opened: Any, file: Path) -> Any:
-    if "data" not in opened or "env_args" not in opened["data"].attrs:
-        raise DatasetError(
-            f"{file} is not in robomimic's layout: no group 'data' with 'env_args'; "
-            "for a raw robosuite demo.hdf5 run robomimic's convert_robosuite.py first"
-        )
-    return opened["data"]
-
-
-def _told(group: Any, name: str, *, place: str) -> dict[str, Any]:
-    """What an attribute says in JSON; nothing where there is none."""
-    try:
-        told = json.loads(group.attrs.get(name, "{}"))
-    except ValueError as error:
-        raise DatasetError(
-            f"{place}: {name} is no JSON ({error}); download the file again"
-        ) from error
-    if not isinstance(told, dict) or (name == "env_args" and "env_name" not in told):
-        raise DatasetError(
-            f"{place}: {name} says nothing of use ({str(told)[:60]}); download the file again"
-        )
-    return told
-
-
-def _libero_instruction(data: Any, file: Path, problem: Mapping[str, Any]) -> str:
-    """In the words of LIBERO's benchmark, which its tasks' names have and its BDDL files do not."""
-    if not problem:
-        return ""
-    task = Path(str(data.attrs.get("bddl_file_name", ""))).stem
-    if not task and file.stem.endswith("_demo"):
-        task = file.stem.removesuffix("_demo")
-    return LiberoTask("", task).instruction if task else problem.get("language_instruction", "")
+        facts = self.facts
+        return {
+            "control_hz": facts.control_hz,
+            "robot": facts.robot,
+            "action meaning": dict(facts.action),
+            "image_shapes": self.image_shapes,
+            "action_width": self.action_width,
+            "state": self.state and self.state.names,
+        }
 
 
 def read_demos(
     file: Path,
     *,
     views: Mapping[str, str],
-    skip: Collection[str] = (),
-    instruction: str | None = None,
-    upside_down: bool | None = None,
-) -> list[Demo]:
-    """The demonstrations of a file in the order of their numbers, each checked to its last pixel.
+    names: Collection[str],
+    told: Told,
+) -> Iterator[Demo | BadDemonstration]:
+    """The demonstrations `names` of a file, each checked to its last pixel, or what is wrong.
 
-    `views` maps each view to the name of its images in `obs`; those named in `skip` are not looked
-    at; `instruction` is for files that hold none; `upside_down` tells that images are stored bottom
-    row first (None believes the file).
+    `views` maps each view to the name of its images in `obs`; `told` is what the file need not
+    say.
     """
-    with _opened(file) as opened:
-        data = _data_of(opened, file)
-        env = _told(data, "env_args", place=f"{file} data")
-        if upside_down is None:
-            # robomimic and RoboCasa turn the renderer's images upright before they store them;
-            # LIBERO does not, and says so.
-            upside_down = data.attrs.get("macros_image_convention") == "opengl"
-        kwargs = env.get("env_kwargs", {})
-        robots = kwargs.get("robots", "panda")
-        common = {
-            "file": file,
-            "task": env["env_name"],
-            "control_hz": float(kwargs.get("control_freq", 20)),
-            "robot": robots if isinstance(robots, str) else "+".join(robots),
-            "upside_down": upside_down,
-        }
-        problem = _told(data, "problem_info", place=f"{file} data")
-        told = instruction or _libero_instruction(data, file, problem)
-        names = [name for name in data if name not in skip]
-        for name in names:
-            if not re.fullmatch(r"demo_\d+", name):
-                raise DatasetError(
-                    f"{file}: data/{name} is no demonstration (demo_0, demo_1, ...); {_LEAVE_OUT}"
+    with opened_file(file) as opened:
+        data = data_of(opened, file)
+        facts = read_facts(data, file, told)
+        for name in tqdm(names, desc=f"check {file.name}", unit="episode", leave=False):
+            place = f"{file} {name}"
+            if number_of(name)[0] == float("inf"):
+                yield BadDemonstration(
+                    place,
+                    f"{file}: data/{name} is no demonstration (demo_0, demo_1, ...); {LEAVE_OUT}",
                 )
-        names.sort(key=lambda name: int(name.rpartition("_")[2]))
-        bar = tqdm(names, desc=f"check {file.name}", unit="episode", leave=False)
-        return [_checked(data, name, common, views=views, told=told) for name in bar]
-
-
-@contextmanager
-def _reading(place: str) -> Iterator[None]:
-    """Names the demonstration whose bytes HDF5 cannot read."""
-    try:
-        yield
-    except (OSError, RuntimeError, KeyError) as error:  # data, attributes, groups
-        raise DatasetError(
-            f"{place} is damaged ({error}); download the file again, or {_LEAVE_OUT}"
-        ) from error
+                continue
+            try:
+                demo = _checked(data, name, file, facts, views=views)
+            except DatasetError as error:
+                demo = BadDemonstration(place, error)
+            yield demo
 
 
 def _checked(
-    data: Any, name: str, common: dict[str, Any], *, views: Mapping[str, str], told: str
+    data: Any, name: str, file: Path, facts: FileFacts, *, views: Mapping[str, str]
 ) -> Demo:
-    with _reading(f"{common['file']} {name}"):
-        demo = _described(data[name], name, common, views=views, told=told)
+    with reading(f"{file} {name}"):
+        demo = _described(data[name], name, file, facts, views=views)
         for key in views.values():
             for start in range(0, demo.steps, _BLOCK):
                 data[name]["obs"][key][start : start + _BLOCK]
@@ -184,66 +117,101 @@ def _checked(
 
 
 def _described(
-    group: Any, name: str, common: dict[str, Any], *, views: Mapping[str, str], told: str
+    group: Any, name: str, file: Path, facts: FileFacts, *, views: Mapping[str, str]
 ) -> Demo:
-    place = f"{common['file']} {name}"
-    observations = group.get("obs", {})
+    place = f"{file} {name}"
+    if not hasattr(group, "keys"):
+        raise DatasetError(f"{place} is no group of arrays; {LEAVE_OUT}")
+    observations = group.get("obs")
+    if not hasattr(observations, "keys"):
+        observations = {}
     if "actions" not in group:
-        raise DatasetError(f"{place} has no 'actions'; download the file again, or {_LEAVE_OUT}")
+        raise DatasetError(f"{place} has no 'actions'; download the file again, or {LEAVE_OUT}")
     for key in views.values():
         if key not in observations:
-            have = [have for have in observations if observations[have].ndim == 4]
+            have = [have for have, x in observations.items() if len(getattr(x, "shape", ())) == 4]
             raise DatasetError(
                 f"{place} has no images obs/{key}{closest(key, have)}; it has "
                 f"{', '.join(have) or 'none: render them by robomimic dataset_states_to_obs.py'}. "
                 "Name them: --views gripper robot0_eye_in_hand_image ..."
             )
-    actions = group["actions"][()]
-    width = actions.shape[-1]
-    if actions.ndim != 2 or not len(actions) or width not in (ARM_WIDTH, _BASE_MODE + 1):
+    actions = _vectors(group["actions"], place, "actions")
+    width = actions.shape[1]
+    if not len(actions) or width not in (ARM_WIDTH, _BASE_MODE + 1):
         raise DatasetError(
             f"{place} has actions of shape {actions.shape}; expected (steps, {ARM_WIDTH}) or "
             f"RoboCasa's (steps, {_BASE_MODE + 1})"
         )
     if not np.isfinite(actions).all():
         step = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
-        raise DatasetError(f"{place}: action {step} is not finite; {_LEAVE_OUT}")
+        raise DatasetError(f"{place}: action {step} is not finite; {LEAVE_OUT}")
     images = [observations[key] for key in views.values()]
     for key, image in zip(views.values(), images, strict=True):
-        if image.dtype != np.uint8 or image.ndim != 4 or image.shape[3] != 3:
+        shape = getattr(image, "shape", None) or ()
+        if not shape or image.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
             raise DatasetError(
-                f"{place}: obs/{key} is {image.dtype} {image.shape}; "
+                f"{place}: obs/{key} is {getattr(image, 'dtype', 'a group')} {shape}; "
                 "expected uint8 (steps, height, width, 3)"
             )
         if len(image) != len(actions):
             raise DatasetError(f"{place}: {len(image)} images in obs/{key}, {len(actions)} actions")
-    lang = _told(group, "ep_meta", place=place).get("lang") or told
-    if not lang.strip():
-        raise DatasetError(f"{place} has no instruction (ep_meta lang); give --instruction TEXT")
-    # A part of it would be another state than that of our environments.
-    state = STATE if all(key in observations for key in STATE) else ()
-    for key in state:
-        numbers = observations[key][()]
-        if numbers.ndim != 2 or len(numbers) != len(actions):
-            raise DatasetError(
-                f"{place}: obs/{key} has shape {numbers.shape}; expected ({len(actions)}, ...), a "
-                f"row for every action; {_LEAVE_OUT}"
-            )
-        if not np.isfinite(numbers).all():
-            step = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
-            raise DatasetError(f"{place}: obs/{key} of step {step} is not finite; {_LEAVE_OUT}")
     moves = actions[:, _BASE_MODE] > 0 if width > ARM_WIDTH else np.zeros(0)
     return Demo(
-        **common,
+        file=file,
         name=name,
-        instruction=instruction_0_2(lang),
+        facts=facts,
+        instruction=_instruction(group, facts.instruction, place),
         steps=len(actions),
         image_shapes=tuple(image.shape[1:] for image in images),
         action_width=width,
-        state=state,
-        state_widths=tuple(observations[key].shape[1] for key in state),
+        state=_checked_state(observations, len(actions), place),
         base_steps=int(moves.sum()),
+        identity=_identity(group),
     )
+
+
+def _vectors(found: Any, place: str, key: str) -> np.ndarray:
+    """An array of numbers (steps, n) as float32."""
+    if getattr(found, "ndim", 0) != 2 or found.dtype.kind not in _NUMBERS:
+        shape = getattr(found, "shape", None)
+        raise DatasetError(
+            f"{place} has {key} of shape {shape} and type {getattr(found, 'dtype', 'group')}; "
+            "expected numbers (steps, n)"
+        )
+    with np.errstate(over="ignore"):  # it becomes infinite, which is refused
+        return found[()].astype(np.float32)
+
+
+def _checked_state(observations: Any, steps: int, place: str) -> StateKeys | None:
+    keys = find_state(observations, place=place)
+    for key in keys.keys if keys else ():
+        numbers = _vectors(observations[key], place, f"obs/{key}")
+        if len(numbers) != steps:
+            raise DatasetError(
+                f"{place}: obs/{key} has shape {numbers.shape}; expected ({steps}, ...), a "
+                f"row for every action; {LEAVE_OUT}"
+            )
+        if not np.isfinite(numbers).all():
+            step = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
+            raise DatasetError(f"{place}: obs/{key} of step {step} is not finite; {LEAVE_OUT}")
+    return keys
+
+
+def _instruction(group: Any, told: str, place: str) -> str:
+    """Of the demonstration itself, or else of its file or of the user."""
+    lang = read_object(group, "ep_meta", place=place).get("lang")
+    if not (told and isinstance(lang, list) and len(lang) > 1):  # several: nobody can tell which
+        told = told_text(lang, f"{place}: ep_meta lang").strip() or told
+    instruction = instruction_0_2(checked_text(told, "--instruction"))
+    if not instruction:
+        raise DatasetError(f"{place} has no instruction (ep_meta lang); give --instruction TEXT")
+    return instruction
+
+
+def _identity(group: Any) -> tuple[int, int, int]:
+    h5py: Any = need("h5py", extra="hdf5")
+    file = os.stat(group.file.filename)  # of an external link: the other file
+    return file.st_dev, file.st_ino, int(h5py.h5o.get_info(group.id).addr)
 
 
 def episode_of(demo: Demo, *, views: Mapping[str, str], action_width: int) -> Episode:
@@ -251,28 +219,26 @@ def episode_of(demo: Demo, *, views: Mapping[str, str], action_width: int) -> Ep
     facts = {
         "file": demo.file.name,
         "demo": demo.name,
-        "env": demo.task,
+        "env": demo.facts.task,
         "steps": demo.steps,
         "base_steps": demo.base_steps,
     }
     frames = _frames(demo, views=views, action_width=action_width)
-    return Episode(task=demo.instruction, frames=frames, facts=facts)
+    return Episode(task=demo.instruction, frames=frames, facts=facts, place=demo.place)
 
 
 def _frames(
     demo: Demo, *, views: Mapping[str, str], action_width: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    with _opened(demo.file) as opened, _reading(demo.place):
+    with opened_file(demo.file) as opened, reading(demo.place):
         group = opened["data"][demo.name]
-        vectors = {"action": group["actions"][:, :action_width]}
+        vectors = {"action": group["actions"][:, :action_width].astype(np.float32)}
         if demo.state:
-            parts = [group["obs"][key][()] for key in demo.state]
-            vectors["observation.state"] = np.concatenate(parts, axis=1)
-        vectors = {key: value.astype(np.float32) for key, value in vectors.items()}
+            vectors["observation.state"] = demo.state.rows(group["obs"])
         for start in range(0, demo.steps, _BLOCK):
             block = slice(start, start + _BLOCK)
             images = {view: group["obs"][key][block] for view, key in views.items()}
-            if demo.upside_down:
+            if demo.facts.upside_down:
                 images = {view: stack[:, ::-1] for view, stack in images.items()}
             for i in range(min(_BLOCK, demo.steps - start)):
                 frame = {IMAGE + view: stack[i] for view, stack in images.items()}
@@ -281,10 +247,8 @@ def _frames(
 
 def number_names(demo: Demo, *, action_width: int) -> dict[str, list[str]]:
     """Names of the numbers of every vector feature."""
-    names = {"action": [*ACTION_NAMES, *BASE_NAMES][:action_width]}
+    arm = action_names(demo.facts.action.get("kind", ""), width=ARM_WIDTH)
+    names = {"action": [*arm, *BASE_NAMES][:action_width]}
     if demo.state:
-        parts = zip(demo.state, demo.state_widths, strict=True)
-        names["observation.state"] = [
-            f"{key.removeprefix('robot0_')}.{i}" for key, width in parts for i in range(width)
-        ]
+        names["observation.state"] = list(demo.state.names)
     return names

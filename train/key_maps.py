@@ -8,7 +8,14 @@ from typing import Any, Literal
 
 from vp_agent.agent_config import structure
 from vp_agent.errors import ConfigError, DatasetError, closest
-from vp_agent.train.dataset_files import IMAGES, DatasetFiles, feature_names, read_json
+from vp_agent.train.dataset_files import (
+    IMAGES,
+    DatasetFiles,
+    Unreadable,
+    feature_names,
+    read_json,
+)
+from vp_agent.train.pictures import is_depth
 
 _COLUMN = {"action": "action", "state": "observation.state"}
 # Delta of the end-effector pose and the hand, as every simulated arm here takes them.
@@ -99,20 +106,20 @@ class Layout:
         return sum(column.stop - column.start for column in self.action)
 
 
-def find_layout(root: Path, name: str | None, *, views: tuple[str, ...]) -> Layout:
-    """Finds the policy's `views` and the actions in the dataset at `root`.
+def find_layout(files: DatasetFiles, name: str | None, *, views: tuple[str, ...]) -> Layout:
+    """Finds the policy's `views` and the actions in a dataset.
 
     Args:
-        root: dataset folder with `meta/info.json`, and `meta/modality.json` if it has one.
+        files: the dataset, opened; with a `meta/modality.json` or without.
         name: one of `KEY_MAPS`, a JSON file with a `KeyMap`'s fields, or None to detect it.
         views: of the policy, in canvas order.
 
     Raises:
         DatasetError: something that the key map names is not there.
     """
-    info = DatasetFiles(root).info
+    root, info = files.root, files.info
     path = root / "meta" / "modality.json"
-    modality = read_json(path) if path.is_file() else {}
+    modality = _read_modality(path) if path.is_file() else {}
     features: dict[str, Any] = info["features"]
     name = name or _detect(info)
     keys = _named(name)
@@ -123,6 +130,12 @@ def find_layout(root: Path, name: str | None, *, views: tuple[str, ...]) -> Layo
             raise DatasetError(
                 f"{root} has no view {view!r} ({key}, by key map {name!r}){closest(view, have)}; "
                 f"views: {', '.join(have) or 'none'}; name them: --views, --key-map"
+            )
+        if features[key]["dtype"] not in ("image", "video") or is_depth(features[key]):
+            kind = "a depth map" if is_depth(features[key]) else f"of kind {features[key]['dtype']}"
+            raise DatasetError(
+                f"{root}: the view {view!r} ({key}, by key map {name!r}) is {kind}, expected "
+                "pictures; choose a camera's: --views, --key-map"
             )
     where = f"{root} (key map {name!r})"
     if keys.fps and float(info["fps"]) not in keys.fps:
@@ -152,6 +165,20 @@ def find_layout(root: Path, name: str | None, *, views: tuple[str, ...]) -> Layo
         image_transform=keys.image_transform,
         control_hz=keys.control_hz or float(info["fps"]),
     )
+
+
+def _read_modality(path: Path) -> dict[str, dict[str, Any]]:
+    """`meta/modality.json`: by kind, and there by part, where its numbers are."""
+    modality = read_json(path)
+    if not isinstance(modality, dict):
+        raise Unreadable(path, "it holds no JSON object")
+    for kind, parts in modality.items():
+        if not isinstance(parts, dict) or not all(isinstance(x, dict) for x in parts.values()):
+            raise Unreadable(path, f"{kind!r} is {parts!r:.60}, expected parts by their names")
+        for name, place in parts.items():
+            if kind in _COLUMN and not all(type(place.get(x)) is int for x in ("start", "end")):
+                raise Unreadable(path, f"{kind} {name!r} has no start or no end")
+    return modality
 
 
 def _detect(info: Mapping[str, Any]) -> str:
@@ -196,7 +223,7 @@ def _columns(
     for part in parts:
         if part in known:
             found.append(_place(known[part], kind))
-        elif part in features:
+        elif part in features and len(features[part]["shape"]) == 1:
             found.append(Column(key=part, start=0, stop=features[part]["shape"][0]))
         else:
             missing.append(part)

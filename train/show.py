@@ -1,16 +1,16 @@
 """`vp-agent data show`: a picture of what a dataset shows and says."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
 from PIL import Image, ImageDraw
 
-from vp_agent.errors import DatasetError, OutputExistsError, need, require
+from vp_agent.errors import DatasetError, OutputExistsError, require
 from vp_agent.train.dataset_files import IMAGES, DatasetFiles
+from vp_agent.train.gate import open_dataset
+from vp_agent.train.pictures import ViewFrames, is_depth
 
 _GAP, _TEXT = 6, 16  # pixels
 
@@ -41,7 +41,11 @@ def show(settings: ShowSettings) -> Path:
     """Writes the contact sheet; returns its path."""
     if settings.out.exists():
         raise OutputExistsError(f"{settings.out} exists already; give another --out or remove it")
-    files = DatasetFiles(settings.root)
+    require(
+        settings.out.parent.is_dir(),
+        f"--out: {settings.out.parent} is no folder; make it, or give another --out",
+    )
+    files = open_dataset(settings.root)
     count = len(files.episodes)
     chosen = np.unique(np.linspace(0, count - 1, min(settings.episodes, count)).round().astype(int))
     rows = [_episode(settings, files, int(episode)) for episode in chosen]
@@ -50,7 +54,6 @@ def show(settings: ShowSettings) -> Path:
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(settings.out)
     return settings.out
 
@@ -58,21 +61,21 @@ def show(settings: ShowSettings) -> Path:
 def _episode(settings: ShowSettings, files: DatasetFiles, episode: int) -> Image.Image:
     """A line of text and, view by view, three frames."""
     rows, width = files.rows_of(episode), settings.width
-    length = rows.stop - rows.start
+    length = len(rows)
     wanted = [0, length // 2, length - 1]
-    frames = dict.fromkeys(files.recorded_views, _frames) | dict.fromkeys(
-        files.image_views, _stored
-    )
-    if not frames:
+    shown = [*files.recorded_views, *files.image_views]
+    shown = [view for view in shown if not is_depth(files.info["features"][view])]
+    if not shown:
         raise DatasetError(f"{files.root} has no images to show; its numbers: vp-agent data stats")
-    views = {view: load(files, view, episode, wanted) for view, load in frames.items()}
+    frames = {view: ViewFrames(files, view)(rows[wanted]) for view in shown}
+    views = {view: list(pixels.transpose(0, 2, 3, 1)) for view, pixels in frames.items()}
     heights = [round(width * pixels[0].shape[0] / pixels[0].shape[1]) for pixels in views.values()]
     strip = len(wanted) * width + _GAP
     picture = Image.new(
         "RGB", (strip * len(views) + _GAP, max(heights) + 2 * _TEXT + 2 * _GAP), "white"
     )
     draw = ImageDraw.Draw(picture)
-    instruction = files.tasks.get(int(files.columns["task_index"][rows.start]), "(no instruction)")
+    instruction = files.tasks[int(files.columns["task_index"][rows[0]])]
     draw.text((_GAP, _GAP), f"episode {episode}, {length} frames: {instruction}", fill="black")
     for v, ((view, pixels), height) in enumerate(zip(views.items(), heights, strict=True)):
         left, top = _GAP + v * strip, _GAP + 2 * _TEXT
@@ -81,33 +84,3 @@ def _episode(settings: ShowSettings, files: DatasetFiles, episode: int) -> Image
         for i, frame in enumerate(pixels):
             picture.paste(Image.fromarray(frame).resize((width, height)), (left + i * width, top))
     return picture
-
-
-def _frames(files: DatasetFiles, view: str, episode: int, wanted: list[int]) -> list[np.ndarray]:
-    """Frames uint8 (H, W, 3), by LeRobot's decoder, so the picture is what training sees."""
-    videos: Any = need("lerobot.datasets.video_utils", extra="lerobot")
-    row = files.episodes.iloc[episode]
-    start = float(row[f"videos/{view}/from_timestamp"])
-    file = files.video_file(row, view)
-    try:
-        decoded = videos.decode_video_frames(
-            file,
-            [start + number / files.fps for number in wanted],
-            1e-4,  # seconds, LeRobot's own tolerance
-            backend="pyav",
-            return_uint8=True,
-        )
-    except Exception as error:  # PyAV's errors and LeRobot's share no root
-        raise DatasetError(
-            f"{file}: the frames of episode {episode} cannot be decoded ({error}); what else is "
-            f"damaged: vp-agent data check {files.root}"
-        ) from error
-    return list(decoded.permute(0, 2, 3, 1).numpy())
-
-
-def _stored(files: DatasetFiles, view: str, episode: int, wanted: list[int]) -> list[np.ndarray]:
-    """The same of a view that is kept as images among the numbers."""
-    first = files.rows_of(episode).start
-    cells = files.images_of(files.data_file(files.episodes.iloc[episode]), view)
-    pictures = (Image.open(BytesIO(cells[first + number])) for number in wanted)
-    return [np.asarray(picture.convert("RGB")) for picture in pictures]
