@@ -33,7 +33,7 @@ from gymnasium.envs.registration import load_env_creator
 from vp_agent.envs.arm_env import ArmEnv
 from vp_agent.envs.families import FAMILIES
 from vp_agent.envs.worker import DEADLINE_S, WorkerEnv
-from vp_agent.envs.worker_messages import POLICIES
+from vp_agent.envs.worker_messages import POLICIES, check_deadline
 from vp_agent.errors import ConfigError, MissingExtraError, UnknownNameError, closest
 
 CONFIG_NAME = "vp-agent.toml"
@@ -53,6 +53,9 @@ class Place:
     python: str = "self"
     env: Mapping[str, str] = field(default_factory=dict)
     deadline_s: float = DEADLINE_S
+
+    def __post_init__(self) -> None:
+        check_deadline(self.deadline_s)
 
 
 def make_env(

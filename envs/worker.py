@@ -10,14 +10,14 @@ import gymnasium as gym
 import numpy as np
 
 from vp_agent.envs.worker_messages import (
-    MAX_DEADLINE_S,
     Stepped,
+    check_deadline,
     check_started,
     check_stepped,
     read_made,
 )
 from vp_agent.envs.worker_process import Result, Worker
-from vp_agent.errors import ActionError, ConfigError, WorkerError
+from vp_agent.errors import ActionError, WorkerError
 
 DEADLINE_S = 180.0  # the first reset of a kitchen on a busy machine takes most of a minute
 
@@ -66,11 +66,7 @@ class WorkerEnv(gym.Env):
             WorkerDied: the process ended while it made the environment.
             WorkerTimeout: it took longer than `deadline_s`.
         """
-        if not 0 < deadline_s <= MAX_DEADLINE_S:
-            raise ConfigError(
-                f"deadline_s must be a positive number of seconds, at most {MAX_DEADLINE_S:g}, not "
-                f"{deadline_s}"
-            )
+        check_deadline(deadline_s)
         self.env_id, self.python, self.deadline_s = env_id, python, deadline_s
         self._env, self._kwargs = dict(env or {}), dict(kwargs or {})
         self._seed: int | None = None  # of the running episode, if known

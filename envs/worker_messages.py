@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from vp_agent.envs.worker_spaces import check_observation, space_from_message
-from vp_agent.errors import WorkerError
+from vp_agent.errors import WorkerError, require
 
 PROTOCOL = 3  # of messages and calls; raise it with every change of either
 CALLS = ("make", "reset", "step", "step_chunk", "render", "lacking", "close")
@@ -35,7 +35,7 @@ MIRRORED = (
     "views",
 )
 _MAX_TEXT = 20_000  # characters of an error; more is cut off
-MAX_DEADLINE_S = 1e6
+_MAX_DEADLINE_S = 1e6  # more overflows some systems' timers
 _MAX_LINES = 1000  # classes of an error, warnings
 
 
@@ -57,8 +57,7 @@ class Request:
 
     def __post_init__(self) -> None:
         _expect(self.call in (*CALLS, *POLICY_CALLS), "call", self.call)
-        # NaN fails too; more than this overflows the timers of some systems
-        _expect(0 < self.deadline_s <= MAX_DEADLINE_S, "deadline_s", self.deadline_s)
+        _expect(0 < self.deadline_s <= _MAX_DEADLINE_S, "deadline_s", self.deadline_s)
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,15 @@ class PolicyFacts:
 
 Started = tuple[Any, dict[str, Any], dict[str, Any]]  # observation, info, attributes
 Stepped = tuple[Any, float, bool, bool, dict[str, Any]]
+
+
+def check_deadline(deadline_s: float) -> None:
+    """Raises `ConfigError` unless calls can have this deadline."""
+    require(
+        0 < deadline_s <= _MAX_DEADLINE_S,  # also refuses NaN
+        f"deadline_s must be a positive number of seconds, at most {_MAX_DEADLINE_S:g}, not "
+        f"{deadline_s}",
+    )
 
 
 def read_made(result: Any) -> Made:

@@ -42,7 +42,7 @@ spec.loader.exec_module(sys.modules["vp_agent"])
 from vp_agent.envs.worker_child import main
 main(int(sys.argv[2]))
 """
-_LOG_LINES, _LOG_BYTES = 20, 4096  # a line may be endless
+_LOG_LINES, _LOG_BYTES = 20, 1024  # a line may be endless
 _CLOSE_S = 5.0  # for the environment's own close()
 _EXIT_S = 0.5  # for a process whose connection is closed to end, past the call's deadline
 _POLL_S = 0.5  # how often a silent worker is looked at

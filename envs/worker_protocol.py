@@ -130,6 +130,8 @@ class _Arrays:
         if self._position > len(self._data):
             raise ValueError("an array is longer than the message")
         flat = np.frombuffer(memoryview(self._data)[start : self._position], kind)
+        if kind.kind == "b" and (flat.view(np.uint8) > 1).any():
+            raise ValueError("a boolean is neither 0 nor 1")
         return flat.reshape(shape)
 
 
