@@ -194,8 +194,8 @@ def requests(settings: Settings) -> Tally:
 def _answered(worker: Worker, data: bytes) -> None:
     worker._link._socket.sendall(data)
     answer = read(Answer, worker._receive(time.monotonic() + 20, 20, "a hostile request"))
-    if answer.error is not None:
-        raise WorkerError(answer.error.message)
+    if answer.failure is not None:
+        raise WorkerError(answer.failure.message)
 
 
 def children(settings: Settings) -> tuple[Tally, dict[str, float]]:

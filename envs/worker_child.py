@@ -94,7 +94,7 @@ def _answer(
     *, result: Any = None, error: Failure | None = None, warnings: Sequence[str] = ()
 ) -> dict[str, Any]:
     about = None if error is None else asdict(error)
-    return {**vars(Answer(warnings=list(warnings), result=result, error=None)), "error": about}
+    return vars(Answer(warnings=list(warnings), result=result, error=about))
 
 
 class _Desk:

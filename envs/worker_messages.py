@@ -1,19 +1,19 @@
 """What a worker and its parent may say to each other: the schema of their messages, with sizes.
 
 Both ends check a message once, when it has come, and believe it then. The dataclasses are the
-schema. No library reads it, because a worker's interpreter need not have one.
+schema; what a simulator gives is held against its own spaces.
 """
 
 import math
-from dataclasses import dataclass, fields
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 
 from vp_agent.envs.worker_spaces import check_observation, space_from_message
 from vp_agent.errors import WorkerError, require
+from vp_agent.typed import Misfit, brief, fit, is_a
 
 PROTOCOL = 3  # of messages and calls; raise it with every change of either
 CALLS = ("make", "reset", "step", "step_chunk", "render", "lacking", "close")
@@ -38,6 +38,8 @@ _MAX_TEXT = 20_000  # characters of an error; more is cut off
 _MAX_DEADLINE_S = 1e6  # more overflows some systems' timers
 _MAX_LINES = 1000  # classes of an error, warnings
 
+Message = TypeVar("Message")
+
 
 @dataclass(frozen=True)
 class Hello:
@@ -52,7 +54,7 @@ class Request:
     """A call, and the seconds it may take."""
 
     call: str
-    deadline_s: float | int
+    deadline_s: float
     arguments: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -89,10 +91,16 @@ class Answer:
 
     warnings: list[str]
     result: Any
-    error: Failure | None
+    error: dict[str, Any] | None
 
     def __post_init__(self) -> None:
         _expect(len(self.warnings) <= _MAX_LINES, "warnings", self.warnings)
+        _ = self.failure  # raises if it is none
+
+    @property
+    def failure(self) -> Failure | None:
+        """The error as a message."""
+        return None if self.error is None else read(Failure, self.error)
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ class PolicyFacts:
     device: str
     gpu: str
     torch: str | None
-    facts: dict[str, str | int | float | None]
+    facts: dict[str, str | float | None]
 
     def __post_init__(self) -> None:
         # Others could name an interpreter, which would be started.
@@ -176,13 +184,13 @@ def check_action(action_dim: int, result: Any) -> np.ndarray:
     """The result of `act`."""
     is_one = isinstance(result, np.ndarray) and result.dtype.kind in "biuf"
     if not is_one or result.shape != (action_dim,):
-        raise WorkerError(f"expected an action of {action_dim} numbers, and {_brief(result)} came")
+        raise WorkerError(f"expected an action of {action_dim} numbers, and {brief(result)} came")
     return result
 
 
 def check_lacking(result: Any) -> tuple[str, str]:
     """The result of `lacking`: what, and the command that brings it."""
-    _expect(_is(result, list[str]) and len(result) == 2, "what is missing", result)
+    _expect(is_a(result, list[str]) and len(result) == 2, "what is missing", result)
     return result[0], result[1]
 
 
@@ -191,47 +199,17 @@ def check_nothing(result: Any) -> None:
     _expect(result is None, "the result", result)
 
 
-def read(schema: type[Any], value: Any) -> Any:
+def read(schema: type[Message], value: Any) -> Message:
     """The message as a dataclass of the schema.
 
     Raises:
         WorkerError: it is none.
     """
-    what = schema.__name__.lower()
-    kinds = {field.name: field.type for field in fields(schema)}
-    if not isinstance(value, dict) or value.keys() != kinds.keys():
-        raise WorkerError(
-            f"not a message of a worker: {what} is {', '.join(kinds)}, and {_brief(value)} came"
-        )
-    for name, kind in kinds.items():
-        if not _is(value[name], kind):
-            raise WorkerError(
-                f"not a message of a worker: {name} of {what} is {_brief(value[name])}"
-            )
-    nested = {name: read(Failure, value[name]) for name in value if _has(kinds[name], value[name])}
-    return schema(**{**value, **nested})
-
-
-def _has(kind: Any, value: Any) -> bool:
-    return Failure in get_args(kind) and value is not None
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotated kind; True is no number."""
-    if kind is Any:
-        return True
-    if isinstance(kind, UnionType):
-        return any(_is(value, each) for each in get_args(kind))
-    if kind is Failure:
-        return isinstance(value, dict)  # `read` looks into it
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is list:
-        return type(value) is list and all(_is(item, inner[0]) for item in value)
-    if origin is dict:
-        return type(value) is dict and all(
-            _is(key, inner[0]) and _is(item, inner[1]) for key, item in value.items()
-        )
-    return type(value) is (NoneType if kind is None else kind)
+    try:
+        return fit(schema, value)
+    except Misfit as error:
+        what = schema.__name__.lower()
+        raise WorkerError(f"not a message of a worker: its {what} {error}") from error
 
 
 def _check_info(info: Any) -> None:
@@ -256,13 +234,4 @@ def _is_flag(value: Any) -> bool:
 
 def _expect(condition: bool, what: str, value: Any) -> None:
     if not condition:
-        raise WorkerError(f"not a message of a worker: {what} cannot be {_brief(value)}")
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array {value.shape} of {value.dtype}"
-    if isinstance(value, dict | list | tuple):  # its text could be as long as the message
-        named = f" of {', '.join(map(repr, list(value)[:12]))}" if isinstance(value, dict) else ""
-        return f"a {type(value).__name__} of {len(value)}{named:.200}"
-    return f"{value!r:.100}"
+        raise WorkerError(f"not a message of a worker: {what} cannot be {brief(value)}")

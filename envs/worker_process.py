@@ -151,8 +151,8 @@ class Worker:
             raise
         for warned in answer.warnings:
             warnings.warn(warned, stacklevel=2)
-        if answer.error is not None:
-            raise rebuilt(answer.error, self.python)
+        if (failure := answer.failure) is not None:
+            raise rebuilt(failure, self.python)
         return self._understood(check, answer.result)
 
     def kill(self) -> None:
