@@ -77,12 +77,12 @@ class Failure:
     @property
     def name(self) -> str:
         """Name of the class."""
-        return self.classes[0][1][:100]
+        return printable(self.classes[0][1][:100])
 
     @property
     def text(self) -> str:
-        """The message, if need be cut off."""
-        return self.message[:_MAX_TEXT]
+        """The message, if need be cut off, without what a terminal would obey."""
+        return printable(self.message[:_MAX_TEXT])
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,11 @@ class PolicyFacts:
 
 Started = tuple[Any, dict[str, Any], dict[str, Any]]  # observation, info, attributes
 Stepped = tuple[Any, float, bool, bool, dict[str, Any]]
+
+
+def printable(text: str) -> str:
+    """A text of another process without what a terminal would obey."""
+    return "".join(x if x.isprintable() or x in "\n\t" else ascii(x)[1:-1] for x in text)
 
 
 def check_deadline(deadline_s: float) -> None:

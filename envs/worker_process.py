@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import vp_agent
 from vp_agent.envs.worker_errors import rebuilt
-from vp_agent.envs.worker_messages import PROTOCOL, Answer, Hello, check_nothing, read
+from vp_agent.envs.worker_messages import PROTOCOL, Answer, Hello, check_nothing, printable, read
 from vp_agent.envs.worker_protocol import HEARTBEAT_S, Link
 from vp_agent.errors import WorkerDied, WorkerError, WorkerRefused, WorkerTimeout
 
@@ -245,7 +245,7 @@ class _Log:
     def _read(self, stream: Any) -> None:
         with stream:
             while line := stream.readline(_LOG_BYTES):
-                self._lines.append(line.decode(errors="replace").rstrip())
+                self._lines.append(printable(line.decode(errors="replace").rstrip()))
 
     def tail(self) -> str:
         """For the end of a message; call it after the process has ended."""

@@ -83,6 +83,11 @@ def test_a_class_that_is_no_exception_of_the_list_is_only_a_name(child, tmp_path
     assert worker.alive
 
 
+def test_what_a_terminal_would_obey_is_only_shown(child):
+    with pytest.raises(ValueError, match=r"^\\x1b\[2J gone$"):
+        ask(child(error_of("builtins", "ValueError", "\x1b[2J gone")))
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [

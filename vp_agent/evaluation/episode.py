@@ -82,7 +82,8 @@ def fly(
     first = info
     _check_needs(episode, info.get("versions", {}))
     policy.reset(env, seed=episode.policy_seed)
-    instruction = observation["task"]
+    with environment_errors():
+        instruction = observation["task"]
     plans: list[PlanLike] = []
     actions: list[np.ndarray] = []
     name = f"{re.sub('[^A-Za-z0-9._-]', '_', episode.task)}-{episode.number:05d}"
@@ -107,7 +108,8 @@ def fly(
                 done = terminated or truncated
                 if done:
                     break
-        success = bool(info["is_success"])
+        with environment_errors():
+            success = bool(info["is_success"])
         if recorder is not None:
             recorder.finish(observation, actions, instruction=instruction, success=success)
     video = f"videos/{name}.mp4" if recording else None
