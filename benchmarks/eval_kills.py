@@ -62,8 +62,8 @@ def workers_of(evaluator: int) -> list[int]:
 def lines(folder: Path) -> list[dict]:
     """Journal lines in order, without what a clock wrote."""
     return [
-        {key: value for key, value in record.items() if key not in CLOCKS}
-        for record in sorted(read_journal(folder / "journal.jsonl"), key=lambda r: r["episode"])
+        {key: value for key, value in vars(record).items() if key not in CLOCKS}
+        for record in sorted(read_journal(folder / "journal.jsonl"), key=lambda r: r.episode)
     ]
 
 
@@ -106,7 +106,7 @@ def main(settings: Settings) -> None:
         "exit_codes": codes,
         "same_as_undisturbed": one == other,
         "flown_again": sum(
-            record["attempts"] > 1 for record in read_journal(disturbed / "journal.jsonl")
+            record.attempts > 1 for record in read_journal(disturbed / "journal.jsonl")
         ),
         "wall_s": round(wall_s, 1),
     }

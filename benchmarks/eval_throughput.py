@@ -83,7 +83,7 @@ def run(settings: Settings, workers: int, seed: int) -> dict[str, float]:
     wall_s = time.perf_counter() - started
     stop.set()
     watcher.join()
-    steps = sum(record["steps"] for record in read_journal(out / "journal.jsonl"))
+    steps = sum(record.steps or 0 for record in read_journal(out / "journal.jsonl"))
     shutil.rmtree(out.parent)
     quarter = len(sizes) // 4
     return {

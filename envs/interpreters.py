@@ -11,10 +11,16 @@
     deadline_s = 600
 
 Policies of other packages have entries of the same kind: [lerobot], [robomimic].
+
+The file chooses which programs are started. One that is merely found must therefore belong to the
+user, as must its folder, and be writable by nobody else; $VP_AGENT_CONFIG may name any.
 """
 
 import importlib
 import os
+import pwd
+import shlex
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,9 +33,9 @@ from gymnasium.envs.registration import load_env_creator
 from vp_agent.envs.arm_env import ArmEnv
 from vp_agent.envs.families import FAMILIES
 from vp_agent.envs.worker import DEADLINE_S, WorkerEnv
+from vp_agent.envs.worker_messages import POLICIES, check_deadline
 from vp_agent.errors import ConfigError, MissingExtraError, UnknownNameError, closest
 
-POLICIES = ("lerobot", "robomimic")  # of other packages, in workers
 CONFIG_NAME = "vp-agent.toml"
 CONFIG_VARIABLE = "VP_AGENT_CONFIG"  # a path; empty: no file, everything in this process
 
@@ -47,6 +53,9 @@ class Place:
     python: str = "self"
     env: Mapping[str, str] = field(default_factory=dict)
     deadline_s: float = DEADLINE_S
+
+    def __post_init__(self) -> None:
+        check_deadline(self.deadline_s)
 
 
 def make_env(
@@ -103,7 +112,7 @@ def read_places() -> dict[str, Place]:
         return {}
     try:
         content = _toml().loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     families = [*(family.name for family in FAMILIES), *POLICIES]
     places = {}
@@ -131,6 +140,11 @@ def _place(entry: Any, where: str, folder: Path) -> Place:
         if not isinstance(value, str):
             raise ConfigError(f'{where}: env.{name} must be a string, such as "{value}"')
     python = entry.get("python", "self")
+    for text in (python, *entry.get("env", {}), *entry.get("env", {}).values()):
+        if "\0" in text:
+            raise ConfigError(f"{where}: {text!r} has a zero byte, which no program can be given")
+    if any("=" in name or not name for name in entry.get("env", {})):
+        raise ConfigError(f"{where}: the name of an environment variable is a word without =")
     if "/" in python:  # absolute, of the home folder, or relative to the file
         python = str(folder / Path(python).expanduser())
     return Place(**{**entry, "python": python})
@@ -142,13 +156,47 @@ def config_path() -> Path | None:
     if named is None:
         here = Path.cwd()
         candidates = [folder / CONFIG_NAME for folder in (here, *here.parents)]
-        return next((path for path in candidates if path.is_file()), None)
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is not None:
+            _check_owner(found)
+        return found
     if not named:
         return None
     path = Path(named).expanduser().absolute()
     if not path.is_file():
         raise ConfigError(f"${CONFIG_VARIABLE} is {named!r}, and there is no such file")
     return path
+
+
+def _check_owner(found: Path) -> None:
+    """Raises `ConfigError` unless the user alone says what is in a file (as git does)."""
+    real = found.resolve()
+    for path in dict.fromkeys((found.parent, real.parent, real)):
+        about = path.stat()
+        if about.st_uid not in _users():
+            why = f"{path} belongs to {_user_name(about.st_uid)}"
+        elif about.st_mode & stat.S_IWOTH:
+            why = f"anybody can write {path}"
+        else:
+            continue
+        raise ConfigError(
+            f"{found} chooses which programs are started, but {why}. If you trust it: "
+            f"export {CONFIG_VARIABLE}={shlex.quote(str(found))}; without it: "
+            f"export {CONFIG_VARIABLE}="
+        )
+
+
+def _users() -> set[int]:
+    """Who runs this: also the one who called sudo, whose folders root works in then."""
+    caller = os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
+    return {os.geteuid(), *([int(caller)] if caller.isdecimal() else [])}
+
+
+def _user_name(number: int) -> str:
+    try:
+        return f"{pwd.getpwuid(number).pw_name}, another user"
+    except KeyError:
+        return f"another user, {number}"
 
 
 def _toml() -> Any:

@@ -2,19 +2,24 @@
 
 # K action steps, A action dim
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from vp_agent.envs.worker_process import Worker
-from vp_agent.envs.worker_protocol import space_from_message
-from vp_agent.errors import ActionError, ConfigError, WorkerError
+from vp_agent.envs.worker_messages import (
+    Stepped,
+    check_deadline,
+    check_started,
+    check_stepped,
+    read_made,
+)
+from vp_agent.envs.worker_process import Result, Worker
+from vp_agent.errors import ActionError, WorkerError
 
 DEADLINE_S = 180.0  # the first reset of a kitchen on a busy machine takes most of a minute
-
-Stepped = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
 class WorkerEnv(gym.Env):
@@ -61,15 +66,12 @@ class WorkerEnv(gym.Env):
             WorkerDied: the process ended while it made the environment.
             WorkerTimeout: it took longer than `deadline_s`.
         """
-        if not deadline_s > 0:
-            raise ConfigError(f"deadline_s must be a positive number of seconds, not {deadline_s}")
+        check_deadline(deadline_s)
         self.env_id, self.python, self.deadline_s = env_id, python, deadline_s
         self._env, self._kwargs = dict(env or {}), dict(kwargs or {})
         self._seed: int | None = None  # of the running episode, if known
         self._running = self._outdated = False
-        made = self._start()
-        self.action_space = space_from_message(made["action_space"])
-        self.observation_space = space_from_message(made["observation_space"])
+        self._start()
 
     @property
     def _max_episode_steps(self) -> int:
@@ -94,24 +96,30 @@ class WorkerEnv(gym.Env):
         elif self._outdated:
             self._make()
         self._running, self._seed = False, seed
-        observation, info, attributes = self._call("reset", seed=seed, options=options)
+        check = partial(check_started, self.observation_space)
+        observation, info, attributes = self._call("reset", check, seed=seed, options=options)
         self.__dict__.update(attributes)
-        if seed is None and isinstance(info.get("seed"), int):
-            self._seed = info["seed"]
+        known = info.get("seed")
+        if seed is None and type(known) is int and known >= 0:
+            self._seed = known
         self._running = True
         return observation, info
 
     def step(self, action: np.ndarray) -> Stepped:
         """One step, in the child."""
-        return self._stepped("step", action=_sendable(action))
+        check = partial(check_stepped, self.observation_space)
+        return self._stepped("step", check, action=_sendable(action))
 
     def step_chunk(self, actions_KA: Sequence[np.ndarray] | np.ndarray) -> Stepped:
         """Steps until the actions are used up or the episode ends, with one message."""
-        return self._stepped("step_chunk", actions=_sendable(actions_KA))
+        actions = _sendable(actions_KA)
+        at_most = len(actions) if actions.ndim else 1
+        check = partial(check_stepped, self.observation_space, at_most=at_most)
+        return self._stepped("step_chunk", check, actions=actions)
 
     def render(self) -> Any:
         """What the environment's `render` gives, in the `render_mode` it was made with."""
-        return self._call("render")
+        return self._call("render", lambda drawn: drawn)  # what Gymnasium does not say either
 
     def renew(self) -> None:
         """Has the next `reset` make the environment anew, in the same process."""
@@ -129,30 +137,30 @@ class WorkerEnv(gym.Env):
             self.worker = None
         self._running = False
 
-    def _start(self) -> dict[str, Any]:
+    def _start(self) -> None:
         self.worker = Worker(self.python, env=self._env, deadline_s=self.deadline_s)
         try:
-            return self._make()
+            self._make()
         except BaseException:
             self.worker.kill()
             raise
 
-    def _make(self) -> dict[str, Any]:
-        made = self._call("make", env_id=self.env_id, kwargs=self._kwargs)
+    def _make(self) -> None:
+        made = self._call("make", read_made, env_id=self.env_id, kwargs=self._kwargs)
         self._outdated = False
-        self.__dict__.update(made["attributes"])
-        return made
+        self.__dict__.update(made.attributes)
+        self.action_space, self.observation_space = made.action_space, made.observation_space
 
-    def _stepped(self, name: str, **arguments: Any) -> Stepped:
+    def _stepped(self, name: str, check: Callable[[Any], Stepped], **arguments: Any) -> Stepped:
         if not self._running:
             raise gym.error.ResetNeeded("no episode is running; call env.reset(seed=...) first")
-        return self._call(name, **arguments)
+        return self._call(name, check, **arguments)
 
-    def _call(self, name: str, **arguments: Any) -> Any:
+    def _call(self, name: str, check: Callable[[Any], Result], **arguments: Any) -> Result:
         if self.worker is None or not self.worker.alive:
             raise gym.error.ResetNeeded("there is no process; call env.reset(seed=...) first")
         try:
-            return self.worker.call(name, deadline_s=self.deadline_s, **arguments)
+            return self.worker.call(name, deadline_s=self.deadline_s, check=check, **arguments)
         finally:
             self._running = self._running and self.worker.alive
 

@@ -9,11 +9,12 @@ import os
 import platform
 import signal
 import socket
+import sys
 import threading
 import time
-import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,24 +23,23 @@ import numpy as np
 
 import vp_agent
 from vp_agent.envs.families import FAMILIES
-from vp_agent.envs.worker_protocol import HEARTBEAT_S, PROTOCOL, Link, space_to_message
+from vp_agent.envs.worker_errors import described
+from vp_agent.envs.worker_messages import (
+    MIRRORED,
+    POLICIES,
+    PROTOCOL,
+    Answer,
+    Failure,
+    Hello,
+    Request,
+    read,
+)
+from vp_agent.envs.worker_protocol import HEARTBEAT_S, Link
+from vp_agent.envs.worker_spaces import space_to_message
+from vp_agent.errors import UnknownNameError, WorkerError
 from vp_agent.wrappers.action_chunk import step_chunk
 
-# what others ask of an environment besides Gymnasium's own words
-MIRRORED = (
-    "control_hz",
-    "horizon",
-    "instruction",
-    "metadata",
-    "protocol",
-    "render_mode",
-    "render_quality",
-    "resolution",
-    "task",
-    "terminate_on_success",
-    "transform",
-    "views",
-)
+_WARNINGS, _WARNING = 100, 2000  # of one call, and characters of each
 _LAST_RESORT_S = 10.0  # after a deadline at which nobody has killed this process
 
 
@@ -58,28 +58,43 @@ def main(descriptor: int) -> None:
         "gymnasium": gym.__version__,
         "numpy": np.__version__,
     }
-    link.send({"protocol": PROTOCOL, "versions": versions})
+    link.send(asdict(Hello(protocol=PROTOCOL, versions=versions)))
     desk, warned = _Desk(), list[str]()
     warnings.showwarning = partial(_note_warning, warned, warnings.showwarning)
     while True:
         try:
-            request = link.receive()
+            message = link.receive()
         except (EOFError, ConnectionError):
             os._exit(0)  # nobody is left to close the environment for, and closing may hang
+        except WorkerError as error:  # where the next message would begin is unknown
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        try:
+            request: Request = read(Request, message)
+        except WorkerError as error:
+            link.send(_answer(error=described(error)))
+            continue
         # Ends this process even if C code holds the interpreter's lock: Python's own threads
         # could not see then that the parent is gone.
-        faulthandler.dump_traceback_later(request["deadline_s"] + _LAST_RESORT_S, exit=True)
+        faulthandler.dump_traceback_later(request.deadline_s + _LAST_RESORT_S, exit=True)
         busy.set()
         try:
-            result = getattr(desk, request["call"])(**request["arguments"])
-            link.send({"result": result, "warnings": warned})
+            result = getattr(desk, request.call)(**request.arguments)  # one of `CALLS`
+            link.send(_answer(result=result, warnings=warned))
         except Exception as error:
-            link.send({"error": _described(error), "warnings": warned})
+            link.send(_answer(error=described(error), warnings=warned))
         warned.clear()
         busy.clear()
         faulthandler.cancel_dump_traceback_later()
-        if request["call"] == "close":
+        if request.call == "close":
             return
+
+
+def _answer(
+    *, result: Any = None, error: Failure | None = None, warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    about = None if error is None else asdict(error)
+    return vars(Answer(warnings=list(warnings), result=result, error=about))
 
 
 class _Desk:
@@ -117,6 +132,8 @@ class _Desk:
         return [missing.what, missing.fix] if missing else ["", ""]
 
     def load_policy(self, kind: str, path: str, **options: Any) -> dict[str, Any]:
+        if kind not in POLICIES:
+            raise UnknownNameError(f"no kind of policy {kind!r}; known: {', '.join(POLICIES)}")
         module = importlib.import_module(f"vp_agent.evaluation.foreign_{kind}")
         self.policy = module.load(path, **options)
         return self.policy.about
@@ -152,16 +169,7 @@ def _beat(link: Link, busy: threading.Event) -> None:
 def _note_warning(
     warned: list[str], show: Callable[..., None], message: Any, category: Any, *where: Any
 ) -> None:
-    if issubclass(category, UserWarning):  # the others are for the simulator's developers
-        warned.append(str(message))
+    # the others are for the simulator's developers
+    if issubclass(category, UserWarning) and len(warned) < _WARNINGS:
+        warned.append(str(message)[:_WARNING].encode(errors="backslashreplace").decode())
     show(message, category, *where)
-
-
-def _described(error: Exception) -> dict[str, Any]:
-    plain = len(error.args) == 1 and isinstance(error.args[0], str)
-    return {
-        "classes": [[cls.__module__, cls.__name__] for cls in type(error).__mro__],
-        # str() of a KeyError is the repr of its message
-        "message": error.args[0] if plain else str(error),
-        "traceback": "".join(traceback.format_exception(error)),
-    }

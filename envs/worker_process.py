@@ -1,6 +1,5 @@
 """The parent's side of a worker: starts the process, calls it, and is sure to end it."""
 
-import builtins
 import contextlib
 import os
 import shutil
@@ -13,23 +12,16 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import gymnasium as gym
+from typing import Any, TypeVar
 
 import vp_agent
-from vp_agent import errors
-from vp_agent.envs.worker_protocol import HEARTBEAT_S, PROTOCOL, Link
-from vp_agent.errors import (
-    MissingExtraError,
-    SimulatorError,
-    WorkerDied,
-    WorkerError,
-    WorkerRefused,
-    WorkerTimeout,
-)
+from vp_agent.envs.worker_errors import rebuilt
+from vp_agent.envs.worker_messages import PROTOCOL, Answer, Hello, check_nothing, printable, read
+from vp_agent.envs.worker_protocol import HEARTBEAT_S, Link
+from vp_agent.errors import WorkerDied, WorkerError, WorkerRefused, WorkerTimeout
 
 # Loads this very vp_agent, and only it: its folder may be a site-packages of another Python.
 _BOOTSTRAP = """
@@ -50,11 +42,15 @@ spec.loader.exec_module(sys.modules["vp_agent"])
 from vp_agent.envs.worker_child import main
 main(int(sys.argv[2]))
 """
-_LOG_LINES = 20
+_LOG_LINES, _LOG_BYTES = 20, 1024  # a line may be endless
 _CLOSE_S = 5.0  # for the environment's own close()
+_EXIT_S = 0.5  # for a process whose connection is closed to end, past the call's deadline
 _POLL_S = 0.5  # how often a silent worker is looked at
 _SILENT_S = 2.5 * HEARTBEAT_S
 _TRACEBACK_S = 0.5  # for a worker that hangs to write where
+
+
+Result = TypeVar("Result")
 
 
 class Worker:
@@ -104,11 +100,12 @@ class Worker:
         try:
             hello = self._receive(deadline, deadline_s, "start")
             protocol = hello.get("protocol") if isinstance(hello, dict) else None
-            if protocol != PROTOCOL:
+            if type(protocol) is int and protocol != PROTOCOL:
                 raise WorkerError(
                     f"it speaks protocol {protocol} and not {PROTOCOL}: vp_agent was changed while "
                     "this process was running; start the command again"
                 )
+            self.versions: dict[str, str] = read(Hello, hello).versions
         except WorkerTimeout:
             raise
         except WorkerError as error:
@@ -118,19 +115,21 @@ class Worker:
             raise WorkerRefused(
                 f"{self.python} cannot run environments of vp_agent {vp_agent.__version__}: {error}"
             ) from error
-        self.versions: dict[str, str] = hello["versions"]
 
     @property
     def alive(self) -> bool:
         """Whether calls are still possible."""
         return self._end.alive
 
-    def call(self, name: str, *, deadline_s: float, **arguments: Any) -> Any:
-        """What the worker answers.
+    def call(
+        self, name: str, *, deadline_s: float, check: Callable[[Any], Result], **arguments: Any
+    ) -> Result:
+        """What `check` makes of the worker's answer; it raises `WorkerError` if that is none.
 
         Raises:
             WorkerDied: it ended by itself.
-            WorkerTimeout: no answer within `deadline_s`; it was killed.
+            WorkerTimeout: no answer within `deadline_s`, whatever else it sent; it was killed.
+            WorkerError: what it sent is no answer; it was killed.
             Exception: what the environment raised, as the same class with the same message, if it
                 is a class of Python, Gymnasium or this package.
         """
@@ -141,7 +140,8 @@ class Worker:
         try:
             with contextlib.suppress(ConnectionError):  # dead; `_receive` will say of what
                 self._link.send(request, deadline=deadline)
-            answer = self._receive(deadline, deadline_s, name)
+            message = self._receive(deadline, deadline_s, name)
+            answer: Answer = self._understood(partial(read, Answer), message)
         except WorkerError:
             raise
         except TimeoutError:
@@ -149,11 +149,11 @@ class Worker:
         except BaseException:  # such as Ctrl-C: the answer would be taken for that of the next call
             self.kill()
             raise
-        for warned in answer["warnings"]:
+        for warned in answer.warnings:
             warnings.warn(warned, stacklevel=2)
-        if "error" in answer:
-            raise _rebuilt(answer["error"], self.python)
-        return answer["result"]
+        if (failure := answer.failure) is not None:
+            raise rebuilt(failure, self.python)
+        return self._understood(check, answer.result)
 
     def kill(self) -> None:
         """Ends the process and all it started, now."""
@@ -163,24 +163,32 @@ class Worker:
         """Lets the environment close itself; kills what does not."""
         if self.alive:
             with contextlib.suppress(Exception):
-                self.call("close", deadline_s=_CLOSE_S)
+                self.call("close", deadline_s=_CLOSE_S, check=check_nothing)
                 self._process.wait(_CLOSE_S)
         self.kill()
+
+    def _understood(self, check: Callable[[Any], Result], sent: Any) -> Result:
+        try:
+            return check(sent)
+        except WorkerError as error:
+            self.kill()
+            self._why = f"{error} (from a worker of {self.python}, which was killed)"
+            raise WorkerError(self._why) from error
 
     def _receive(self, deadline: float, deadline_s: float, what: str) -> Any:
         self._heard = time.monotonic()
         while True:
             try:
+                if time.monotonic() >= deadline:  # even if heartbeats keep coming
+                    raise TimeoutError
                 soon = min(deadline, time.monotonic() + _POLL_S)
                 if not self._link.has_message(soon):
                     if self._process.poll() is not None:
                         raise EOFError  # something it started keeps its end of the connection open
-                    if time.monotonic() >= deadline:
-                        raise TimeoutError
                     continue
                 message = self._link.receive(deadline=deadline)
             except (EOFError, ConnectionError):
-                raise self._died(what) from None
+                raise self._died(what, deadline) from None
             except TimeoutError:
                 raise self._timeout(deadline_s, what) from None
             except WorkerError:  # where the next message would begin is unknown
@@ -190,9 +198,10 @@ class Worker:
             if message is not None:  # else it was a heartbeat
                 return message
 
-    def _died(self, what: str) -> WorkerDied:
+    def _died(self, what: str, deadline: float) -> WorkerDied:
+        left_s = deadline - time.monotonic()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_CLOSE_S)
+            self._process.wait(min(_CLOSE_S, max(_EXIT_S, left_s)))
         code = self._process.poll()
         self.kill()
         if code is None:
@@ -235,8 +244,8 @@ class _Log:
 
     def _read(self, stream: Any) -> None:
         with stream:
-            for line in stream:
-                self._lines.append(line.decode(errors="replace").rstrip())
+            while line := stream.readline(_LOG_BYTES):
+                self._lines.append(printable(line.decode(errors="replace").rstrip()))
 
     def tail(self) -> str:
         """For the end of a message; call it after the process has ended."""
@@ -263,27 +272,3 @@ def _kill(process: subprocess.Popen, link: Link, owner: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _rebuilt(error: Mapping[str, Any], python: str) -> Exception:
-    """The environment's error as the best known of its classes."""
-    known = {builtins.__name__: builtins, gym.error.__name__: gym.error, errors.__name__: errors}
-    name, message = error["classes"][0][1], error["message"]
-    # What is to be typed is to be typed there, but for this package's own commands.
-    typed = name == MissingExtraError.__name__ or "python -m " in message
-    if typed and "python -m vp_agent" not in message and python != sys.executable:
-        message += f" (for {python}, where this environment runs)"
-    raised: Exception | None = None
-    for module, cls in error["classes"]:
-        if cls == "Exception":  # what follows says nothing
-            break
-        if module not in known:
-            continue
-        exact = [module, cls] == error["classes"][0]
-        with contextlib.suppress(TypeError):  # a class that is not made of one message
-            raised = getattr(known[module], cls)(message if exact else f"{name}: {message}")
-            break
-    if raised is None:
-        raised = SimulatorError(f"{name}: {message}")
-    raised.__cause__ = WorkerError(f"in a worker of {python}:\n{error['traceback']}")
-    return raised

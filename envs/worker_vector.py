@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from vp_agent.envs.interpreters import Place, place_of
 from vp_agent.envs.worker import WorkerEnv
-from vp_agent.errors import ActionError, ConfigError
+from vp_agent.errors import ActionError, ConfigError, WorkerError
 
 
 def make_vector_env(
@@ -101,6 +101,13 @@ class WorkerVectorEnv(VectorEnv):
             self.close()
             raise errors[0]
         first = self.envs[0]
+        for lane, env in enumerate(self.envs):
+            if (env.observation_space, env.action_space) != (
+                first.observation_space,
+                first.action_space,
+            ):
+                self.close()
+                raise WorkerError(f"lane {lane} of {env_id} has other spaces than lane 0")
         self.metadata = {**first.metadata, "autoreset_mode": self._mode}
         self.render_mode = first.render_mode
         self.single_observation_space = first.observation_space

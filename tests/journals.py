@@ -1,17 +1,28 @@
-"""Journals of schema 2 as an evaluation writes them, without flying."""
+"""Journals as an evaluation writes them, without flying."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vp_agent.evaluation.lane import _NOTHING
+from vp_agent.evaluation.record import EpisodeRecord
+from vp_agent.typed import fit
+
+# What a line without an outcome does not say.
+NOTHING: dict[str, Any] = {
+    **dict.fromkeys(("success", "steps", "horizon", "instruction", "plans", "plan_s")),
+    **dict.fromkeys(("seconds_per_plan", "wall_s", "video", "video_sha256", "state_hash")),
+    "simulator": {},
+    "gl": None,
+    "standin": False,
+}
 
 
 def line(task: str = "OpenDrawer", episode: int = 0, **changes: Any) -> dict[str, Any]:
     """One line; `changes` replaces or adds fields."""
     return {
-        "schema": 2,
+        "schema": 3,
         "suite": "robocasa24-paper",
         "suite_version": 1,
         "agent": "c175780271633a8b",
@@ -54,9 +65,23 @@ def outcomes(task: str, string: str, **changes: Any) -> list[dict[str, Any]]:
     """Episodes 0.. of a task: "+" is a success, "-" a failure, "e" an infrastructure error."""
     made = []
     for episode, mark in enumerate(string):
-        error = {**_NOTHING, "error": "WorkerDied: signal 11"} if mark == "e" else {}
+        error = {**NOTHING, "error": "WorkerDied: signal 11"} if mark == "e" else {}
         made.append(line(task, episode, **{"success": mark == "+", **error, **changes}))
     return made
+
+
+def flown(task: str, string: str, **changes: Any) -> list[EpisodeRecord]:
+    """The same, read."""
+    return [fit(EpisodeRecord, each) for each in outcomes(task, string, **changes)]
+
+
+def sealed(values: dict[str, Any]) -> str:
+    """The text of a line, with its checksum if it is of a schema that has one."""
+    text = json.dumps(values)
+    if values.get("schema") != 3:
+        return text + "\n"
+    digest = hashlib.sha256(text[:-1].encode()).hexdigest()
+    return f'{text[:-1]}, "sha256": "{digest}"}}\n'
 
 
 def evaluation(
@@ -65,7 +90,7 @@ def evaluation(
     """A folder with these lines; `scheduled` is of its results.json, by default all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     written = list(lines)
-    text = "".join(json.dumps(each) + "\n" for each in written)
+    text = "".join(map(sealed, written))
     (folder / "journal.jsonl").write_text(text)
     results = {"scheduled": len(written) if scheduled is None else scheduled, "commit": "abc"}
     (folder / "results.json").write_text(json.dumps(results))

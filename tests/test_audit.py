@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,7 @@ def fly(
         "success": info["is_success"],
         "steps": len(actions),
         "plans": -(-len(actions) // EXECUTE),
+        "seconds_per_plan": 0.1,
         "wall_s": 1.0,
         "video": f"videos/{name}.mp4",
     }
@@ -282,7 +284,7 @@ def test_the_means_are_by_view_horizon_and_outcome(evaluation: Path) -> None:
 def test_too_few_successes_are_measured_but_not_split(evaluation: Path, tmp_path: Path) -> None:
     lines = (evaluation / "journal.jsonl").read_text().splitlines(keepends=True)
     for kind in ("pairs", "traces"):
-        (tmp_path / kind).symlink_to(evaluation / kind)
+        shutil.copytree(evaluation / kind, tmp_path / kind)
     (tmp_path / "journal.jsonl").write_text("".join(lines[10:18]))
     results = audit(AuditSettings(folder=tmp_path))
     assert results["thresholds_db"] is None
@@ -323,9 +325,9 @@ def test_another_agent_than_the_one_that_flew_is_refused(evaluation: Path) -> No
 
 def test_a_folder_without_recordings_is_refused_with_the_next_command(tmp_path: Path) -> None:
     line = {"env": "Reach-v0", "agent": AGENT, "seed": 0, "success": True, "video": None}
-    with pytest.raises(EvaluationError, match="has no steps, plans, wall_s"):
+    with pytest.raises(EvaluationError, match="an outcome and no steps, plans, seconds_per_plan"):
         audit(AuditSettings(folder=write_journal(tmp_path, [line])))
-    line |= {"steps": 1, "plans": 1, "wall_s": 1.0}
+    line |= {"steps": 1, "plans": 1, "wall_s": 1.0, "seconds_per_plan": 1.0}
     with pytest.raises(RecordingError, match=r"no recorded episode.*1 in the journal.*--record N"):
         audit(AuditSettings(folder=write_journal(tmp_path, [line])))
 

@@ -68,8 +68,8 @@ def _quiet_cluster_that_finds_the_toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lines(out: Path) -> list[dict]:
-    records = sorted(read_journal(out / "journal.jsonl"), key=lambda record: record["episode"])
-    return [{k: v for k, v in record.items() if k not in CLOCKS} for record in records]
+    records = sorted(read_journal(out / "journal.jsonl"), key=lambda record: record.episode)
+    return [{k: v for k, v in vars(record).items() if k not in CLOCKS} for record in records]
 
 
 @pytest.mark.slow

@@ -213,7 +213,7 @@ def test_the_same_evaluation_twice_gives_the_same_lines(tmp_path, monkeypatch):
     evaluate(replace(settings, out=tmp_path / "b"))
     clock = {"seconds_per_plan", "plan_s", "wall_s", "started"}
     a, b = (
-        [{k: v for k, v in line.items() if k not in clock} for line in read_journal(path)]
+        [{k: v for k, v in vars(line).items() if k not in clock} for line in read_journal(path)]
         for path in (tmp_path / "a/journal.jsonl", tmp_path / "b/journal.jsonl")
     )
     assert a == b

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,8 @@ def settings(agent: str, tmp_path: Path) -> EvalSettings:
 
 def _lines(out: Path) -> list[dict[str, Any]]:
     """Journal lines in the order of their seeds, without what a clock wrote."""
-    lines = sorted(read_journal(out / "journal.jsonl"), key=lambda line: line["seed"])
+    records = sorted(read_journal(out / "journal.jsonl"), key=lambda record: record.seed)
+    lines = [asdict(record) for record in records]
     return [{key: line[key] for key in line if key not in TIMES} for line in lines]
 
 
@@ -139,7 +140,7 @@ def test_an_agent_may_be_named_in_another_way_and_old_lines_go_on(
     settings = replace(settings, episodes=1, record=0)
     evaluate(settings)
     (line,) = read_journal(settings.out / "journal.jsonl")
-    assert (line["policy"], line["device"], line["gpu"], line["threads"]) == (
+    assert (line.policy, line.device, line.gpu, line.threads) == (
         *(settings.agent, "cpu", "none"),
         1,
     )
@@ -149,7 +150,8 @@ def test_an_agent_may_be_named_in_another_way_and_old_lines_go_on(
     assert [line["policy"] for line in _lines(settings.out)][1] == "tiny"
     with pytest.raises(JournalError, match="threads = 1"):
         evaluate(replace(settings, threads=2))
-    old = {key: line[key] for key in line if key not in ("device", "threads")}
+    old = {key: value for key, value in asdict(line).items() if key not in ("device", "threads")}
+    old["schema"] = 2
     (settings.out / "journal.jsonl").write_text(json.dumps(old) + "\n")
     assert evaluate(replace(settings, threads=2))["n"] == 2
 

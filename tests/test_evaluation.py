@@ -8,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from journals import flown
 from pilots import Looker, Reach, episode
 
 from vp_agent.errors import ConfigError
@@ -19,14 +20,14 @@ from vp_agent.evaluation.statistics import summarise, wilson_interval
 
 
 def test_an_agent_that_looks_succeeds_and_its_line_says_how() -> None:
-    line = fly(Looker(), Reach(), episode(3))
-    assert line["success"]
-    assert line["plans"] == -(-line["steps"] // 4)
-    assert (line["horizon"], line["seconds_per_plan"]) == (20, 0.25)
-    assert line["plan_s"] == [0.25] * line["plans"]
-    assert line["instruction"] == "move the column to the left"
-    assert line["video"] is None
-    assert line["simulator"] == {"reach": "1"}
+    line: Any = fly(Looker(), Reach(), episode(3))
+    assert line.success
+    assert line.plans == -(-line.steps // 4)
+    assert (line.horizon, line.seconds_per_plan) == (20, 0.25)
+    assert line.plan_s == [0.25] * line.plans
+    assert line.instruction == "move the column to the left"
+    assert line.video is None
+    assert line.simulator == {"reach": "1"}
 
 
 def test_anything_that_acts_and_resets_flies_step_by_step() -> None:
@@ -40,9 +41,9 @@ def test_anything_that_acts_and_resets_flies_step_by_step() -> None:
             return [-1.0 if obs["pixels"]["left"].any() else 1.0, *[0.0] * 6]
 
     mine = Mine()
-    line = fly(ByStep(mine), Reach(), episode(3))
-    assert line["success"]
-    assert line["plans"] == line["steps"]
+    line: Any = fly(ByStep(mine), Reach(), episode(3))
+    assert line.success
+    assert line.plans == line.steps
     assert mine.seeds == [episode(3).policy_seed]
 
 
@@ -52,8 +53,8 @@ def test_a_line_names_the_scene_that_the_environment_drew() -> None:
             observation, info = super().reset(**arguments)
             return observation, {**info, "scene": (6, 9)}
 
-    assert fly(Looker(), Kitchen(), episode(3))["scene"] == (6, 9)
-    assert fly(Looker(), Reach(), replace(episode(3), options={"scene": 1}))["scene"] == 1
+    assert fly(Looker(), Kitchen(), episode(3)).scene == [6, 9]
+    assert fly(Looker(), Reach(), replace(episode(3), options={"scene": 1})).scene == 1
 
 
 def test_an_episode_is_not_flown_in_another_simulator_than_its_suite_needs() -> None:
@@ -63,9 +64,9 @@ def test_an_episode_is_not_flown_in_another_simulator_than_its_suite_needs() -> 
 
 
 def test_an_agent_given_black_images_fails_at_the_horizon() -> None:
-    line = fly(Looker(), Reach(), episode(3), blank_images=True)
-    assert not line["success"]
-    assert line["steps"] == 20
+    line: Any = fly(Looker(), Reach(), episode(3), blank_images=True)
+    assert not line.success
+    assert line.steps == 20
 
 
 def test_the_agent_is_reset_with_the_seed_of_each_episode() -> None:
@@ -86,25 +87,25 @@ def test_recording_does_not_change_the_flight(tmp_path: Path) -> None:
     recording = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
     plain, recorded = (fly(Looker(), Reach(), episode(1), recording=r) for r in (None, recording))
     for name in ("success", "steps", "plans"):
-        assert plain[name] == recorded[name]
+        assert getattr(plain, name) == getattr(recorded, name)
 
 
 def test_a_recorded_episode_leaves_a_film_with_a_frame_per_observation(tmp_path: Path) -> None:
     recording = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
-    line = fly(Looker(), Reach(), episode(1), recording=recording)
-    with av.open(str(tmp_path / line["video"])) as film:
+    line: Any = fly(Looker(), Reach(), episode(1), recording=recording)
+    with av.open(str(tmp_path / line.video)) as film:
         stream = film.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert stream.average_rate == 20
-        assert sum(1 for _ in film.decode(stream)) == line["steps"] + 1
+        assert sum(1 for _ in film.decode(stream)) == line.steps + 1
 
 
 def test_a_trace_holds_the_executed_actions_and_every_plan(tmp_path: Path) -> None:
     recording = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
-    line = fly(Looker(), Reach(), episode(1), recording=recording)
+    line: Any = fly(Looker(), Reach(), episode(1), recording=recording)
     trace = json.loads((tmp_path / "traces/Reach-00001.json").read_text())
-    assert np.shape(trace["actions"]) == (line["steps"], 7)
-    assert [plan["step"] for plan in trace["plans"]] == list(range(0, line["steps"], 4))
+    assert np.shape(trace["actions"]) == (line.steps, 7)
+    assert [plan["step"] for plan in trace["plans"]] == list(range(0, line.steps, 4))
     assert np.shape(trace["plans"][0]["actions"]) == (6, 7)
     assert trace["success"]
 
@@ -145,8 +146,7 @@ def test_wilson_intervals_are_the_textbook_ones(
 
 
 def test_plan_time_comes_from_episodes_without_video_if_there_are_any() -> None:
-    line = {"success": True, "steps": 10}
-    slow = {**line, "seconds_per_plan": 9.0, "video": "videos/a.mp4"}
-    fast = {**line, "seconds_per_plan": 1.0, "video": None}
+    (slow,) = flown("OpenDrawer", "+", seconds_per_plan=9.0, video="videos/a.mp4")
+    (fast,) = flown("OpenDrawer", "+", seconds_per_plan=1.0)
     assert summarise([slow, fast])["seconds_per_plan_median"] == 1.0
     assert summarise([slow])["seconds_per_plan_includes_video"]

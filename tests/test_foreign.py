@@ -160,7 +160,7 @@ def test_a_resumed_evaluation_ends_with_the_lines_of_a_whole_one(
     results = evaluate(replace(parts, resume=True))
     whole, resumed = (
         [
-            {key: value for key, value in line.items() if key not in TIMES}
+            {key: value for key, value in vars(line).items() if key not in TIMES}
             for line in read_journal(out / "journal.jsonl")
         ]
         for out in (settings.out, parts.out)

@@ -112,7 +112,7 @@ def test_a_checkpoint_flies_lift_in_its_own_process(checkpoint: Path) -> None:
     )
     episode = Episode(task="Lift", number=0, env="x", seed=5, policy_seed=7)
     lines = [fly(loaded.lane(), env, episode) for _ in range(2)]
-    assert lines[0]["plans"] == lines[0]["steps"] == 4
+    assert lines[0].plans == lines[0].steps == 4
     lanes = [loaded.lane(), loaded.lane()]
     seen = env.reset(seed=5)[0]
     for lane in lanes:

@@ -1,5 +1,6 @@
 """Where an environment runs is said by arguments or by vp-agent.toml."""
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -76,12 +77,57 @@ def test_a_variable_names_the_file_or_none(config, tmp_path, monkeypatch):
         ("[robosuite]\ndeadline_s = true", ConfigError, "wrong type"),
         ("[robosuite]\nenv = { A = 1 }", ConfigError, "env.A must be a string"),
         ("[robosuite", ConfigError, r"vp-agent.toml is not TOML"),
+        (f"a = {'[' * 5000}", ConfigError, r"vp-agent.toml is not TOML"),
+        ('[robosuite]\npython = "a\\u0000b"', ConfigError, "has a zero byte"),
+        ('[robosuite]\nenv = { "A=B" = "1" }', ConfigError, "a word without ="),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(config, text, error, said):
     config(text)
     with pytest.raises(error, match=said):
         read_places()
+
+
+STRANGER = 12345
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["vp-agent.toml", "."])
+def test_a_file_or_folder_of_another_user_starts_no_program(config, tmp_path, monkeypatch, what):
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    config('[robosuite]\npython = "venv/bin/python"')
+    os.chown(tmp_path / what, STRANGER, -1)
+    said = rf"belongs to another user, {STRANGER}\. If you trust it: export VP_AGENT_CONFIG=/"
+    with pytest.raises(ConfigError, match=said):
+        gym.make(LIFT)
+    monkeypatch.setenv("VP_AGENT_CONFIG", str(tmp_path / "vp-agent.toml"))  # as it says
+    assert place_of(LIFT) == Place(python=str(tmp_path / "venv/bin/python"))
+    monkeypatch.setenv("VP_AGENT_CONFIG", "")
+    assert place_of(LIFT) is None
+    monkeypatch.delenv("VP_AGENT_CONFIG")
+    monkeypatch.setenv("SUDO_UID", str(STRANGER))  # it is theirs, and they called sudo
+    assert place_of(LIFT) == Place(python=str(tmp_path / "venv/bin/python"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_link_to_a_file_of_another_user_starts_no_program(config, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    theirs = tmp_path / "theirs" / "vp-agent.toml"
+    theirs.write_text('[robosuite]\npython = "venv/bin/python"')
+    (tmp_path / "vp-agent.toml").unlink()
+    (tmp_path / "vp-agent.toml").symlink_to(theirs)
+    assert place_of(LIFT) is not None
+    os.chown(tmp_path / "theirs", STRANGER, -1)
+    with pytest.raises(ConfigError, match=rf"theirs belongs to another user, {STRANGER}"):
+        place_of(LIFT)
+
+
+@pytest.mark.parametrize("what", ["vp-agent.toml", "."])
+def test_a_file_that_anybody_can_write_starts_no_program(config, tmp_path, what):
+    config('[robosuite]\npython = "venv/bin/python"')
+    (tmp_path / what).chmod((tmp_path / what).stat().st_mode | 0o002)
+    with pytest.raises(ConfigError, match=r"anybody can write .*export VP_AGENT_CONFIG=/"):
+        place_of(LIFT)
 
 
 def test_a_deadline_without_a_worker_is_refused(config):

@@ -11,10 +11,10 @@ from vp_agent.errors import OutputExistsError
 from vp_agent.evaluation.journal import Journal, JournalError, read_journal
 from vp_agent.evaluation.merge import MergeSettings, merge
 from vp_agent.evaluation.reading import EvaluationError, read_evaluation
+from vp_agent.evaluation.record import Flight, Identity
 from vp_agent.report.doubts import doubts
 
 IDENTITY = {
-    "schema": 2,
     "suite": "robosuite",
     "suite_version": 1,
     "agent": "abc",
@@ -23,32 +23,27 @@ IDENTITY = {
 }
 
 
-def line(episode: int, success: bool | None = True, **changes: Any) -> dict[str, Any]:
-    return {
+def line(episode: int, success: bool | None = True, **changes: Any) -> Flight:
+    values: dict[str, Any] = {
         "task": "Lift",
         "env": "Robosuite-Lift-v0",
-        "episode": episode,
-        "seed": episode,
-        "success": success,
         "steps": 30,
         "plans": 2,
         "wall_s": 1.0,
         "plan_s": [0.5, 0.5],
         "seconds_per_plan": 0.5,
-        "category": "",
-        "error": None,
         "state_hash": f"{episode}",
-        "video": None,
         "simulator": {"robosuite": "1.5.1"},
         "gl": "osmesa",
-        "standin": False,
         **changes,
     }
+    return Flight(episode=episode, seed=episode, success=success, **values)
 
 
-def folder(path: Path, *lines: dict[str, Any], **changes: Any) -> Path:
+def folder(path: Path, *lines: Flight, **changes: Any) -> Path:
     path.mkdir()
-    with Journal(path / "journal.jsonl", identity={**IDENTITY, **changes}) as journal:
+    identity = Identity(**{**IDENTITY, **changes})
+    with Journal(path / "journal.jsonl", identity=identity) as journal:
         for each in lines:
             journal.append(each)
     return path
@@ -57,9 +52,7 @@ def folder(path: Path, *lines: dict[str, Any], **changes: Any) -> Path:
 def joined(tmp_path: Path, *folders: Path) -> list[tuple[int, bool | None]]:
     out = tmp_path / "out"
     merge(MergeSettings(folders=folders, out=out))
-    return [
-        (record["episode"], record["success"]) for record in read_journal(out / "journal.jsonl")
-    ]
+    return [(record.episode, record.success) for record in read_journal(out / "journal.jsonl")]
 
 
 def test_episodes_of_all_folders_are_joined_once_each(tmp_path: Path) -> None:
@@ -111,9 +104,7 @@ def test_another_agent_protocol_or_version_is_refused(
         (line(0, steps=31), "steps = 30 and 31"),
     ],
 )
-def test_another_simulator_or_outcome_is_refused(
-    tmp_path: Path, other: dict[str, Any], said: str
-) -> None:
+def test_another_simulator_or_outcome_is_refused(tmp_path: Path, other: Flight, said: str) -> None:
     one, two = folder(tmp_path / "one", line(0)), folder(tmp_path / "two", other)
     with pytest.raises(JournalError, match=said):
         joined(tmp_path, one, two)
@@ -124,7 +115,7 @@ def test_a_folder_without_episodes_and_a_used_output_are_refused(tmp_path: Path)
     with pytest.raises(EvaluationError, match="vp-agent eval"):
         joined(tmp_path, one, tmp_path)
     (tmp_path / "journal.jsonl").write_text('{"loss": 0.5}\n')
-    with pytest.raises(EvaluationError, match="line 1 has no env, agent"):
+    with pytest.raises(EvaluationError, match="line 1 has no schema, env, agent"):
         joined(tmp_path, one, tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "note").write_text("mine")

@@ -5,21 +5,24 @@ import re
 from pathlib import Path
 
 import pytest
-from journals import evaluation, line, outcomes
+from journals import NOTHING, evaluation, flown, line, outcomes
 from pilots import Looker, Reach, episode
 
 from vp_agent.errors import OutputExistsError
 from vp_agent.evaluation.episode import fly
 from vp_agent.evaluation.journal import Journal
-from vp_agent.evaluation.lane import _NOTHING
+from vp_agent.evaluation.merge import MergeSettings, merge
+from vp_agent.evaluation.pairs import RecordingError
 from vp_agent.evaluation.reading import EvaluationError, read_evaluation
+from vp_agent.evaluation.record import Identity
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.statistics import summarise
 from vp_agent.report import clips, write_report
 from vp_agent.report.beside import beside_the_paper, rows_of
 
+LIFT = Path(__file__).parents[1] / "benchmarks/lift"
 IDENTITY = {
-    "env": "Reach-v0",
+    "suite": "env:Reach-v0",
     "agent": "0123456789abcdef",
     "tier": "default",
     "sampler": {"steps": 3, "guidance": 1.5},
@@ -30,13 +33,13 @@ IDENTITY = {
 
 def _evaluation(folder: Path, **changes: object) -> Path:
     identity = {**IDENTITY, **changes}
-    with Journal(folder / "journal.jsonl", identity=identity) as journal:
+    with Journal(folder / "journal.jsonl", identity=Identity(**identity)) as journal:
         for seed in range(3):
             recording = Recording(folder=folder, frame_stride=2, control_hz=20)
             blank = bool(identity["blank_images"])
             shown = recording if seed < 2 else None
-            line = fly(Looker(), Reach(), episode(seed), blank_images=blank, recording=shown)
-            journal.append({"task": "Reach", "episode": seed, "seed": seed, **line})
+            flight = fly(Looker(), Reach(), episode(seed), blank_images=blank, recording=shown)
+            journal.append(flight)
     results = {
         **summarise(journal.records),
         **identity,
@@ -127,7 +130,7 @@ def test_what_is_not_reportable_says_so_in_a_banner(
 
 
 def test_errors_are_listed_with_their_words(tmp_path: Path) -> None:
-    error = line(episode=7, **{**_NOTHING, "error": "WorkerDied: <signal 9>", "attempts": 3})
+    error = line(episode=7, **{**NOTHING, "error": "WorkerDied: <signal 9>", "attempts": 3})
     page = write_report(evaluation(tmp_path, [line(episode=9), error])).read_text()
     assert "mixes" not in _banner(tmp_path / "report.html")
     assert "episode 7 (seed 107)" in page
@@ -166,15 +169,17 @@ def test_what_was_flown_again_is_counted_again(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_schema_1_is_counted_alike_every_time(tmp_path: Path) -> None:
-    folder = _evaluation(tmp_path)
-    known = json.loads((folder / "results.json").read_text())
-    (folder / "results.json").write_text(json.dumps({**known, "seeds": [0, 1]}))
+    old = (LIFT / "journal.jsonl").read_text().splitlines(keepends=True)[:3]
+    (tmp_path / "journal.jsonl").write_text("".join(old))
+    seeds = sorted(json.loads(text)["seed"] for text in old)[:2]
+    (tmp_path / "results.json").write_text(json.dumps({"seeds": seeds}))
     counts = []
     for _ in range(2):
-        write_report(folder)
-        results = json.loads((folder / "results.json").read_text())
+        write_report(tmp_path)
+        results = json.loads((tmp_path / "results.json").read_text())
         counts.append((results["n"], results["complete"], results["seeds"]))
-    assert counts == [(2, True, [0, 1])] * 2
+    assert counts == [(2, True, seeds)] * 2
+    assert "have no checksum" in (tmp_path / "report.html").read_text()
 
 
 def _cells(page: Path, first: str) -> list[str]:
@@ -225,7 +230,7 @@ def test_robocasa_1_0_is_not_ranked(tmp_path: Path) -> None:
 
 
 def test_a_mean_over_tasks_of_unequal_n_is_not_ranked(tmp_path: Path) -> None:
-    lines = [*outcomes("OpenDrawer", "+-"), *outcomes("CloseDrawer", "+" * 50)]
+    lines = [*flown("OpenDrawer", "+-"), *flown("CloseDrawer", "+" * 50)]
     rows = beside_the_paper(rows_of([lines]), ["robocasa24-paper"])[0].lines
     marks = {row.label: {cell.stands for cell in cells} for row, cells in rows}
     assert "above" in marks["CloseDrawer"]
@@ -288,6 +293,46 @@ def test_films_are_bounded_and_show_failures_too(
     assert write_report(tmp_path).read_text().count("data:video/mp4") == 2
 
 
+@pytest.mark.parametrize("link", ["film", "folder"])
+def test_a_film_outside_the_folder_is_not_shown_or_copied(tmp_path: Path, link: str) -> None:
+    (tmp_path / "theirs").mkdir()
+    secret = tmp_path / "theirs/OpenDrawer-00000.mp4"
+    secret.write_bytes(b"root:x:0:0:secret")
+    folder = evaluation(tmp_path / "mine", [line(video="videos/OpenDrawer-00000.mp4")])
+    if link == "folder":
+        (folder / "videos").symlink_to(tmp_path / "theirs")
+    else:
+        (folder / "videos").mkdir()
+        (folder / "videos/OpenDrawer-00000.mp4").symlink_to(secret)
+    page = write_report(folder).read_text()
+    assert page.count("data:video/mp4") == 0
+    assert "1 films of the journal are not in the folder" in page
+    merge(MergeSettings(folders=(folder,), out=tmp_path / "out"))
+    assert not (tmp_path / "out/videos").exists()
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "[]",
+        "{",
+        '{"plans": 3}',
+        '{"actions": [], "plans": []}',
+        '{"actions": [[0, 1]], "plans": [{"step": 0, "latency_s": 1, "actions": [[0]]}]}',
+        '{"actions": [[0]], "plans": [{"step": 5, "latency_s": 1, "actions": [[0]]}]}',
+        '{"actions": [["0"]], "plans": [{"step": 0, "latency_s": 1, "actions": [[0]]}]}',
+        '{"actions": [[NaN]], "plans": [{"step": 0, "latency_s": 1, "actions": [[0]]}]}',
+    ],
+)
+def test_a_damaged_trace_is_named(tmp_path: Path, trace: str) -> None:
+    folder = evaluation(tmp_path, [line(video="videos/a.mp4")])
+    for name, text in (("videos/a.mp4", "film"), ("traces/a.json", trace)):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(text)
+    with pytest.raises(RecordingError, match=r"traces/a\.json .*; remove it"):
+        write_report(folder)
+
+
 def test_films_come_from_different_tasks_first(tmp_path: Path) -> None:
     lines = [*outcomes("CloseDrawer", "+" * 8), *outcomes("OpenDrawer", "+")]
     (tmp_path / "videos").mkdir()
@@ -312,9 +357,8 @@ def test_an_evaluation_of_errors_only_is_shown(tmp_path: Path) -> None:
 
 
 def test_the_hundred_episodes_of_the_packaged_agent_are_shown(tmp_path: Path) -> None:
-    records = Path(__file__).parents[1] / "benchmarks/lift"
     for name in ("journal.jsonl", "results.json"):
-        (tmp_path / name).write_bytes((records / name).read_bytes())
+        (tmp_path / name).write_bytes((LIFT / name).read_bytes())
     page = write_report(tmp_path)
     assert "99 of 100" in page.read_text()
     assert _banner(page) == ""

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from journals import outcomes
+from journals import flown
 
 from vp_agent.evaluation.statistics import (
     count,
@@ -43,13 +43,13 @@ def test_the_mean_of_two_tasks_has_the_interval_of_half_a_sum() -> None:
 
 
 def test_an_infrastructure_error_is_neither_success_nor_failure() -> None:
-    row = count(outcomes("OpenDrawer", "++-e"))
+    row = count(flown("OpenDrawer", "++-e"))
     assert (row["successes"], row["n"], row["errors"]) == (2, 3, 1)
     assert row["rate"] == pytest.approx(2 / 3)
 
 
 def test_pooled_and_mean_rates_differ_where_tasks_have_different_numbers_of_episodes() -> None:
-    tasks = per_task([*outcomes("OpenDrawer", "++++"), *outcomes("CloseDrawer", "+-")])
+    tasks = per_task([*flown("OpenDrawer", "++++"), *flown("CloseDrawer", "+-")])
     whole = pooled(tasks)
     assert whole["rate"] == pytest.approx(5 / 6)
     assert whole["mean_over_tasks"] == pytest.approx(3 / 4)
@@ -57,9 +57,9 @@ def test_pooled_and_mean_rates_differ_where_tasks_have_different_numbers_of_epis
 
 def test_a_category_is_the_mean_over_its_tasks() -> None:
     records = [
-        *outcomes("OpenDrawer", "++"),
-        *outcomes("CloseDrawer", "+---"),
-        *outcomes("OpenSingleDoor", "-"),
+        *flown("OpenDrawer", "++"),
+        *flown("CloseDrawer", "+---"),
+        *flown("OpenSingleDoor", "-"),
     ]
     drawers, doors = per_category(per_task(records))
     assert (drawers["category"], drawers["tasks"], drawers["n"]) == ("Drawers", 2, 6)
@@ -68,11 +68,11 @@ def test_a_category_is_the_mean_over_its_tasks() -> None:
 
 
 def test_no_mean_is_given_while_a_task_has_only_errors() -> None:
-    tasks = per_task([*outcomes("OpenDrawer", "+"), *outcomes("CloseDrawer", "e")])
+    tasks = per_task([*flown("OpenDrawer", "+"), *flown("CloseDrawer", "e")])
     assert pooled(tasks)["mean_over_tasks"] is None
     assert pooled(tasks)["rate"] == 1
 
 
 def test_the_line_for_the_terminal_names_errors() -> None:
-    line = describe(summarise(outcomes("OpenDrawer", "+-e")))
+    line = describe(summarise(flown("OpenDrawer", "+-e")))
     assert line.startswith("1 of 2 successes (95 % interval 9-91 %), 1 errors, 0.50 s per plan")

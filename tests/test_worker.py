@@ -237,7 +237,7 @@ def test_who_asks_a_dead_worker_is_told_of_what_it_died(env):
     with pytest.raises(WorkerDied):
         env.step(STILL)
     with pytest.raises(WorkerDied, match=r"there is no worker for render: .*SIGSEGV during step"):
-        env.worker.call("render", deadline_s=1)
+        env.worker.call("render", deadline_s=1, check=lambda drawn: drawn)
 
 
 def test_an_interrupted_call_ends_the_worker(env):

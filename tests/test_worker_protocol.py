@@ -13,7 +13,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from vp_agent.envs.worker_protocol import Link, space_from_message, space_to_message
+from vp_agent.envs.worker_protocol import Link
+from vp_agent.envs.worker_spaces import space_from_message, space_to_message
 from vp_agent.errors import WorkerError
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from vp_agent.envs.families import FAMILIES, Family
 from vp_agent.envs.interpreters import CONFIG_NAME, read_places
 from vp_agent.envs.rendering import choose_gl, gl_fix
+from vp_agent.envs.worker_messages import check_lacking
 from vp_agent.envs.worker_process import Worker
 from vp_agent.errors import VPAgentError, WorkerRefused
 
@@ -115,7 +116,9 @@ def _in_its_interpreter(family: Family, says: str) -> tuple[str, str]:
     try:
         worker = Worker(place.python, env=place.env, deadline_s=_ASK_S)
         with contextlib.closing(worker):
-            what, fix = worker.call("lacking", deadline_s=_ASK_S, family=family.name)
+            what, fix = worker.call(
+                "lacking", deadline_s=_ASK_S, check=check_lacking, family=family.name
+            )
     except WorkerRefused as error:
         return str(error), f"{place.python} -m pip install gymnasium numpy"
     except (VPAgentError, OSError) as error:

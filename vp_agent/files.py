@@ -89,7 +89,7 @@ def read_object(path: Path, *, error: type[VPAgentError], fix: str) -> dict[str,
     """The JSON object in a file; `error` with the words of `fix` if there is none."""
     try:
         value = json.loads(path.read_text())
-    except ValueError as damage:
+    except (ValueError, RecursionError) as damage:
         raise error(f"{path} is damaged ({damage}); {fix}") from damage
     if not isinstance(value, dict):
         raise error(f"{path} holds no JSON object; {fix}")

@@ -28,7 +28,8 @@ from vp_agent.evaluation.agreement import (
 from vp_agent.evaluation.auc import auc
 from vp_agent.evaluation.audit_page import write_page
 from vp_agent.evaluation.pairs import RecordingError, read_pairs
-from vp_agent.evaluation.reading import read_evaluation
+from vp_agent.evaluation.reading import read_evaluation, unsealed
+from vp_agent.evaluation.record import EpisodeRecord
 from vp_agent.files import write_json
 
 _MEASURES = ("psnr", "copy_psnr", "ssim", "latent")
@@ -85,9 +86,9 @@ def audit(settings: AuditSettings) -> dict[str, Any]:
     folder = settings.folder
     flown = read_evaluation(folder).ended
     if settings.task is not None:
-        flown = [record for record in flown if _task(record) == settings.task]
-    recorded = [r for r in flown if (r["video"] or "missing").startswith("videos/")]
-    recorded.sort(key=lambda record: record["video"])  # workers write in any order
+        flown = [record for record in flown if record.task == settings.task]
+    recorded = [record for record in flown if record.film is not None]
+    recorded.sort(key=lambda record: record.film or "")  # workers write in any order
     if not recorded:
         raise RecordingError(
             f"{folder} holds no recorded episode{_of(settings.task)} ({len(flown)} in the journal);"
@@ -98,10 +99,11 @@ def audit(settings: AuditSettings) -> dict[str, Any]:
     thresholds = _thresholds(settings, episodes)
     verdicts = [thresholds and judge(episode.plans, thresholds) for episode in episodes]
     results = {
-        "agent": recorded[0]["agent"],
-        "tasks": sorted({_task(record) for record in recorded}),
+        "agent": recorded[0].agent,
+        "tasks": sorted({record.task for record in recorded}),
         "n": len(episodes),
         "successes": sum(episode.success for episode in episodes),
+        "note": unsealed(flown),
         "not_recorded": len(flown) - len(recorded),
         "plans": sum(len(episode.plans) for episode in episodes),
         "thresholds_db": None if thresholds is None else asdict(thresholds),
@@ -158,11 +160,8 @@ def describe_audit(results: dict[str, Any]) -> str:
             f"(95 % {early['low']:.2f}-{early['high']:.2f}, "
             f"first {results['auc']['early']['plans']} plans)"
         )
-    return f"{results['n']} recorded episodes, {results['plans']} plans; {split}\n{predicts}"
-
-
-def _task(record: dict[str, Any]) -> str:
-    return record.get("task", record["env"])  # the first journals had one task and did not name it
+    note = f"\nnote: {results['note']}" if results["note"] else ""
+    return f"{results['n']} recorded episodes, {results['plans']} plans; {split}\n{predicts}{note}"
 
 
 def _of(task: str | None) -> str:
@@ -170,18 +169,18 @@ def _of(task: str | None) -> str:
 
 
 def _measure(
-    folder: Path, records: Sequence[dict[str, Any]], latents: Latents | None
+    folder: Path, records: Sequence[EpisodeRecord], latents: Latents | None
 ) -> list[Audited]:
     matches = {}
     for record in tqdm(records, unit="ep", disable=None):
-        name = Path(record["video"]).stem
+        name = Path(record.film or "").stem
         matches[name] = compare(read_pairs(folder, name), latents=latents)
     last = max(match.frame for episode in matches.values() for match in episode)
     return [
         Audited(
             name=name,
-            success=record["success"],
-            steps=record["steps"],
+            success=bool(record.success),
+            steps=record.steps or 0,
             matches=episode,
             plans=followed(episode, last=last),
         )
@@ -189,14 +188,14 @@ def _measure(
     ]
 
 
-def _latents(agent: str, records: Sequence[dict[str, Any]]) -> Latents:
+def _latents(agent: str, records: Sequence[EpisodeRecord]) -> Latents:
     import torch
 
     from vp_agent.folder import fingerprint, load_agent
     from vp_agent.locate import locate
 
     folder = locate(agent)
-    flown, given = records[0]["agent"], fingerprint(folder)
+    flown, given = records[0].agent, fingerprint(folder)
     if flown != given:
         raise ConfigError(
             f"these episodes were flown by the agent {flown}, but {agent} is {given}; give the "

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from vp_agent.evaluation.film import compose
+from vp_agent.evaluation.inside import file_inside
 from vp_agent.evaluation.pairs import Pair, read_pairs
 
 _GAP_PX = 12
@@ -90,12 +91,12 @@ def _card(folder: Path, episode: dict[str, Any], results: dict[str, Any]) -> dic
             if pair.plan in pairs:
                 pairs[pair.plan].append(pair)
         sheets = {title: _sheet(pairs[plan]) for title, plan in chosen.items()}
-    film = folder / f"videos/{episode['name']}.mp4"
+    film = file_inside(folder, f"videos/{episode['name']}.mp4")
     thresholds = results["thresholds_db"] or {"drift": 1.0}
     highest = max([plan["drift"] for plan in plans] + [2 * thresholds["drift"]])
     return {
         **episode,
-        "film": base64.b64encode(film.read_bytes()).decode() if film.is_file() else None,
+        "film": None if film is None else base64.b64encode(film.read_bytes()).decode(),
         "sheets": sheets,
         "highest": highest,
     }

@@ -21,9 +21,9 @@ import gymnasium as gym
 
 from vp_agent.envs.interpreters import CONFIG_VARIABLE, config_path
 from vp_agent.errors import ConfigError, VPAgentError, need
-from vp_agent.evaluation.journal import Record
 from vp_agent.evaluation.lane import DISK_FULL, Lane
 from vp_agent.evaluation.policy import LoadedPolicy, PlanLike
+from vp_agent.evaluation.record import Flight
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.suites import Episode
 
@@ -99,7 +99,7 @@ class LaneActor:
 
     def fly(
         self, episode: Episode, recording: Recording | None, make: Callable[[], Lane]
-    ) -> tuple[Record, dict[str, bytes]]:
+    ) -> tuple[Flight, dict[str, bytes]]:
         """The episode's line, and its films and traces: the machines need not share a disk."""
         if not self.lanes:  # not in the constructor, whose arguments may be lost with a machine
             self.lanes.append(make())
@@ -116,7 +116,7 @@ class FarLane:
     def __init__(self, ray: Any, actor: Any, make: Callable[[], Lane]) -> None:
         self._ray, self._actor, self._make = ray, actor, make
 
-    def fly(self, episode: Episode, *, recording: Recording | None = None) -> Record:
+    def fly(self, episode: Episode, *, recording: Recording | None = None) -> Flight:
         """The episode's line of the journal; its files lie in the recording's folder then."""
         line, files = _answer(self._ray, self._actor.fly.remote(episode, recording, self._make))
         if recording is None:
@@ -130,7 +130,7 @@ class FarLane:
             # The episode counts for more than its film.
             for name in files:
                 (recording.folder / name).unlink(missing_ok=True)
-            return {**line, "video": f"missing: {error.strerror}", "video_sha256": None}
+            return replace(line, video=f"missing: {error.strerror}", video_sha256=None)
         return line
 
     def kill(self) -> None:

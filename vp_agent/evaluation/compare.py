@@ -10,7 +10,7 @@ import tyro
 from vp_agent.errors import ConfigError
 from vp_agent.evaluation.paired import PairedTable, holm
 from vp_agent.evaluation.pairing import Comparison, check_margin, compare
-from vp_agent.evaluation.reading import read_evaluations
+from vp_agent.evaluation.reading import read_evaluations, unsealed
 from vp_agent.evaluation.statistics import wilson_interval
 from vp_agent.files import write_json
 
@@ -51,9 +51,9 @@ def compare_folders(settings: CompareSettings) -> str:
             {**each.as_dict(), "mcnemar_p_holm": p} for each, p in zip(found, adjusted, strict=True)
         ]
         write_json(settings.out, {"comparisons": rows})
-    if len(found) == 1:
-        return describe(found[0])
-    return describe_all(found, adjusted)
+    told = describe(found[0]) if len(found) == 1 else describe_all(found, adjusted)
+    old = unsealed(record for evaluation in evaluations for record in evaluation.records)
+    return f"{told}\nnote: {old}" if old else told
 
 
 def describe(comparison: Comparison) -> str:

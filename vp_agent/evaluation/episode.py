@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,10 @@ from vp_agent.errors import (
     WorkerRefused,
 )
 from vp_agent.evaluation.policy import PlanLike, Policy, plan_seed
+from vp_agent.evaluation.record import Flight
 from vp_agent.evaluation.recording import Recorder, Recording
 from vp_agent.evaluation.suites import Episode
+from vp_agent.typed import fit
 from vp_agent.wrappers.action_chunk import step_chunk
 
 # The user's or the policy's to mend: trying again would change nothing.
@@ -57,7 +60,7 @@ def fly(
     *,
     blank_images: bool = False,
     recording: Recording | None = None,
-) -> dict[str, Any]:
+) -> Flight:
     """Flies an episode to its end and returns what the journal says of the flight.
 
     Args:
@@ -79,7 +82,8 @@ def fly(
     first = info
     _check_needs(episode, info.get("versions", {}))
     policy.reset(env, seed=episode.policy_seed)
-    instruction = observation["task"]
+    with environment_errors():
+        instruction = observation["task"]
     plans: list[PlanLike] = []
     actions: list[np.ndarray] = []
     name = f"{re.sub('[^A-Za-z0-9._-]', '_', episode.task)}-{episode.number:05d}"
@@ -104,11 +108,13 @@ def fly(
                 done = terminated or truncated
                 if done:
                     break
-        success = bool(info["is_success"])
+        with environment_errors():
+            success = bool(info["is_success"])
         if recorder is not None:
             recorder.finish(observation, actions, instruction=instruction, success=success)
     video = f"videos/{name}.mp4" if recording else None
-    return {
+    said = {
+        **about(episode),
         "success": success,
         "steps": len(actions),
         "horizon": getattr(env.unwrapped, "horizon", None),
@@ -125,6 +131,20 @@ def fly(
         "scene": first.get("scene", (options or {}).get("scene")),
         "state_hash": first.get("state_hash"),
         "standin": bool(first.get("standin_assets", False)),
+    }
+    with environment_errors():  # it may say of itself what no line can hold
+        return fit(Flight, json.loads(json.dumps(said)))
+
+
+def about(episode: Episode) -> dict[str, Any]:
+    """What a line says of an episode before it is flown."""
+    return {
+        "task": episode.task,
+        "category": episode.category,
+        "env": episode.env,
+        "episode": episode.number,
+        "seed": episode.seed,
+        "scene": (episode.options or {}).get("scene"),
     }
 
 

@@ -9,7 +9,8 @@ from typing import Protocol
 from tqdm import tqdm
 
 from vp_agent.errors import SimulatorError
-from vp_agent.evaluation.journal import Journal, Record, key_of
+from vp_agent.evaluation.journal import Journal
+from vp_agent.evaluation.record import EpisodeRecord, Flight
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.suites import Episode
 
@@ -21,8 +22,8 @@ _STOP_S = 10.0  # for a lane to end when its environment is killed
 class Flier(Protocol):
     """What flies one episode after the other: a `Lane`, here or on another machine."""
 
-    def fly(self, episode: Episode, *, recording: Recording | None = None) -> Record:
-        """The episode's line of the journal."""
+    def fly(self, episode: Episode, *, recording: Recording | None = None) -> Flight:
+        """What the journal says of the episode."""
         ...
 
     def kill(self) -> None:
@@ -57,7 +58,7 @@ class Flights:
         """
         self._episodes, self._journal, self._lanes = episodes, journal, lanes
         # an error of an earlier call may come back; it must not keep the others from flying
-        self._failed = {key_of(r) for r in journal.records if r["success"] is None}
+        self._failed = {r.key for r in journal.records if r.success is None}
         self._open = sorted(episodes, key=lambda episode: episode.key in self._failed)
         self._recording = recording
         filmed: dict[str, int] = {}
@@ -67,7 +68,9 @@ class Flights:
             if filmed.setdefault(episode.task, episode.number) + record > episode.number
         }
         self._lock, self._stop = threading.Lock(), threading.Event()
-        self._finished: queue.SimpleQueue[Record | BaseException | None] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[EpisodeRecord | BaseException | None] = (
+            queue.SimpleQueue()
+        )
 
     def run(self) -> None:
         """Returns when every episode has a line.
@@ -82,7 +85,7 @@ class Flights:
         with tqdm(total=total, initial=known, unit="ep", disable=None) as bar:
             for record in self._lines():
                 ended = self._journal.outcomes(keys)  # those of other evaluators too
-                rate = f"{sum(x['success'] for x in ended)} of {len(ended)} successes"
+                rate = f"{sum(x.success is True for x in ended)} of {len(ended)} successes"
                 told = _described(record)
                 if bar.disable and len(ended) > known:  # no terminal: each line says how far it is
                     per_episode = (time.monotonic() - started) / (len(ended) - known)
@@ -91,17 +94,17 @@ class Flights:
                 bar.write(told)
                 bar.set_postfix_str(rate, refresh=False)
                 bar.update(len(ended) - bar.n)
-                if record["success"] is not None:
+                if record.success is not None:
                     errors = 0
-                elif key_of(record) not in self._failed:
+                elif record.key not in self._failed:
                     errors += 1
                 if errors == min(_ERRORS_IN_A_ROW, total):
                     raise SimulatorError(
                         f"the environment broke in {errors} episodes running, the last time with: "
-                        f"{record['error']}. Check this machine: vp-agent doctor"
+                        f"{record.error}. Check this machine: vp-agent doctor"
                     )
 
-    def _lines(self) -> Iterator[Record]:
+    def _lines(self) -> Iterator[EpisodeRecord]:
         threads = [
             threading.Thread(target=self._work, args=(lane,), daemon=True) for lane in self._lanes
         ]
@@ -157,12 +160,11 @@ class Flights:
         return None
 
 
-def _described(record: Record) -> str:
-    name = f"{record['task']} {record['episode']}"
-    if record["success"] is None:
-        return f"{name}: error after {record['attempts']} attempts: {record['error']}"
+def _described(record: EpisodeRecord) -> str:
+    name = f"{record.task} {record.episode}"
+    if record.success is None:
+        return f"{name}: error after {record.attempts} attempts: {record.error}"
     return (
-        f"{name}: {'success' if record['success'] else 'failure'} after {record['steps']} steps, "
-        f"{record['plans']} plans of {record['seconds_per_plan']:.2f} s, "
-        f"{record['wall_s']:.1f} s in all"
+        f"{name}: {'success' if record.success else 'failure'} after {record.steps} steps, "
+        f"{record.plans} plans of {record.seconds_per_plan:.2f} s, {record.wall_s:.1f} s in all"
     )

@@ -17,7 +17,8 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ import gymnasium as gym
 import numpy as np
 
 from vp_agent.envs.interpreters import Place, read_places
-from vp_agent.envs.worker_process import Worker
+from vp_agent.envs.worker_messages import PolicyFacts, check_action, check_nothing, read
+from vp_agent.envs.worker_process import Result, Worker
 from vp_agent.errors import ActionError, AgentFolderError
 from vp_agent.evaluation.policy import Actions, LoadedPolicy
 from vp_agent.files import hash_tree, sha256
@@ -43,13 +45,14 @@ class ForeignPolicy:
 
     def reset(self, env: gym.Env, *, seed: int) -> None:
         """Forgets the episode."""
-        self._host.call("reset_policy", lane=self._lane)
+        self._host.call("reset_policy", check_nothing, lane=self._lane)
 
     def plan(self, obs: Mapping[str, Any], *, seed: int, video: bool = False) -> Actions:
         """One action; what is random in it is a function of `seed`."""
         started = time.perf_counter()
         seen = {**obs, "pixels": dict(obs["pixels"])}
-        action = self._host.call("act", lane=self._lane, observation=seen, seed=seed)
+        check = partial(check_action, self._host.action_dim)
+        action = self._host.call("act", check, lane=self._lane, observation=seen, seed=seed)
         action_A = np.asarray(action, np.float32)
         if not np.isfinite(action_A).all():
             raise ActionError(f"{self._host.name} gave an action that is not finite: {action_A}")
@@ -63,11 +66,20 @@ class _Host:
         self.name, self._deadline_s = name, place.deadline_s
         self._turn = threading.Lock()
         self.loading_s = max(LOADING_S, place.deadline_s)
+        self.action_dim = 0  # until the policy is loaded
         self._worker = Worker(place.python, env=place.env, deadline_s=self.loading_s)
 
-    def call(self, name: str, *, deadline_s: float | None = None, **arguments: Any) -> Any:
+    def call(
+        self,
+        name: str,
+        check: Callable[[Any], Result],
+        *,
+        deadline_s: float | None = None,
+        **arguments: Any,
+    ) -> Result:
+        deadline_s = deadline_s or self._deadline_s
         with self._turn:
-            return self._worker.call(name, deadline_s=deadline_s or self._deadline_s, **arguments)
+            return self._worker.call(name, deadline_s=deadline_s, check=check, **arguments)
 
 
 def load_foreign(
@@ -95,8 +107,9 @@ def load_foreign(
     kind, _, path = name.partition(":")
     file = _locate(kind, path)
     host = _Host(name, read_places().get(kind, Place()))
-    about = host.call(
+    about: PolicyFacts = host.call(
         "load_policy",
+        partial(read, PolicyFacts),
         deadline_s=host.loading_s,
         kind=kind,
         path=str(file),
@@ -104,16 +117,17 @@ def load_foreign(
         threads=threads,
         trusted=trusted,
     )
+    host.action_dim = about.action_dim
     numbers = itertools.count()
     return LoadedPolicy(
         identity={"agent": _fingerprint(file), "tier": None, "sampler": None},
         lane=lambda: ForeignPolicy(host, next(numbers)),
-        env_kwargs={**about["env_kwargs"], **(env_kwargs or {})},
-        action_dim=about["action_dim"],
-        device=about["device"],
-        gpu=about["gpu"],
-        torch=about["torch"],
-        facts=about["facts"],
+        env_kwargs={**about.env_kwargs, **(env_kwargs or {})},
+        action_dim=about.action_dim,
+        device=about.device,
+        gpu=about.gpu,
+        torch=about.torch,
+        facts=about.facts,
     )
 
 

@@ -3,55 +3,57 @@
 Several evaluators may share it: each appends under a lock, and claims an episode before flying it.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from vp_agent.envs.families import FAMILIES
-from vp_agent.errors import VPAgentError
+from vp_agent.evaluation.record import (
+    ADDED,
+    OLD_SCHEMAS,
+    EpisodeRecord,
+    Flight,
+    Identity,
+    JournalError,
+    Key,
+    parsed,
+    record_of,
+    written,
+)
 from vp_agent.files import read_object, write_json
+from vp_agent.typed import Misfit, is_a
 
 JOURNAL = "journal.jsonl"
 SCHEDULE = "schedule.json"  # {task: numbers of its episodes}
 CLAIMS = "claims.lock"
-SCHEMA = 2
-Record = dict[str, Any]
-Key = tuple[str, int]  # task, episode
-_ADDED = ("device", "threads")  # to the identity; the lines of earlier versions lack them
 _AT_WORK = 2**60  # the byte of `CLAIMS` that every evaluator shares; episodes are below 2**56
 
 
-class JournalError(VPAgentError, ValueError):
-    """A journal that is damaged or belongs to another evaluation."""
-
-
-def read_journal(path: Path) -> list[Record]:
+def read_journal(path: Path) -> list[EpisodeRecord]:
     """All whole lines; a last line that a kill cut short is left out.
 
     Raises:
-        JournalError: a line before the last one is not JSON.
+        JournalError: a line is no record, or was changed after it had been written.
     """
-    return _whole_lines(path.read_bytes(), path)[0] if path.exists() else []
+    return _whole_lines(path.read_bytes(), path, [])[0] if path.exists() else []
 
 
-def settled(records: Iterable[Record]) -> list[Record]:
+def settled(records: Iterable[EpisodeRecord]) -> list[EpisodeRecord]:
     """One line per episode, by task and number: an outcome before an infrastructure error."""
-    chosen: dict[Key, Record] = {}
+    chosen: dict[Key, EpisodeRecord] = {}
     for record in records:
-        known = chosen.get(key_of(record))
-        if known is None or known["success"] is None:
-            chosen[key_of(record)] = record
+        known = chosen.get(record.key)
+        if known is None or known.success is None:
+            chosen[record.key] = record
     return [chosen[key] for key in sorted(chosen)]
-
-
-def key_of(record: Record) -> Key:
-    return record["task"], record["episode"]
 
 
 def read_schedule(folder: Path) -> set[Key]:
@@ -61,36 +63,29 @@ def read_schedule(folder: Path) -> set[Key]:
         return set()
     fix = "remove it: the same vp-agent eval with --resume writes it again"
     asked = read_object(path, error=JournalError, fix=fix)
+    if not is_a(asked, dict[str, list[int]]):
+        raise JournalError(f"{path} is damaged (not task: numbers of its episodes); {fix}")
     return {(task, number) for task, numbers in asked.items() for number in numbers}
 
 
-def _whole_lines(content: bytes, path: Path, line: int = 0) -> tuple[list[Record], int]:
-    """The records of `content`, which follows `line` lines, and the number of bytes they fill."""
-    records, size = [], 0
-    lines = content.splitlines(keepends=True)
-    for number, text in enumerate(lines, start=1):
-        try:
-            record = json.loads(text)
-            whole = isinstance(record, dict) and text.endswith(b"\n")
-        except ValueError:
-            whole = False
-        if whole:
-            records.append(_modern(record))
-            size += len(text)
-        elif number < len(lines):
+def _whole_lines(
+    content: bytes, path: Path, before: list[EpisodeRecord]
+) -> tuple[list[EpisodeRecord], int]:
+    """The records of `content`, which follows others, and the number of bytes they fill."""
+    lines = content.split(b"\n")
+    torn = len(lines.pop())  # a line without an end was cut short by a kill
+    records: list[EpisodeRecord] = []
+    for number, line in enumerate(lines, start=len(before) + 1):
+        where = f"{path}, line {number}"
+        record = parsed(line.removesuffix(b"\r"), where)
+        last = records[-1] if records else before[-1] if before else record
+        if record.schema in OLD_SCHEMAS and last.schema not in OLD_SCHEMAS:
             raise JournalError(
-                f"{path}, line {line + number} is damaged; expected one JSON object per line. "
-                "Remove that line to fly its episode again"
+                f"{where} is of journal schema {record.schema}, without a checksum, after one of "
+                f"schema {last.schema}; remove that line to fly its episode again"
             )
-    return records, size
-
-
-def _modern(record: Record) -> Record:
-    """A line of schema 1, of one environment and keyed by the seed, in today's words."""
-    if "schema" in record or "env" not in record or "seed" not in record:
-        return record
-    old = {"task": record["env"], "episode": record["seed"], "category": "", "error": None}
-    return {**old, "suite": f"env:{record['env']}", "suite_version": 1, **record}
+        records.append(record)
+    return records, len(content) - torn
 
 
 class Journal:
@@ -101,24 +96,30 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, *, identity: Mapping[str, Any], facts: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        *,
+        identity: Identity | None = None,
+        policy: str | None = None,
+        torch: str | None = None,
     ) -> None:
         """Opens or creates the journal at `path`.
 
         Args:
             path: The JSONL file.
-            identity: What every line must agree on (agent, suite, sampler settings); it is
-                written into each line.
-            facts: Written into each line too; other lines may have others.
+            identity: What every line must agree on; without, lines of others can be added.
+            policy: What flies, as the user typed it; other lines may have others.
+            torch: Version of what plans with.
 
         Raises:
             JournalError: the file holds episodes of another identity, or is damaged.
         """
         self.path = path
-        self.identity = json.loads(json.dumps(dict(identity)))  # as it will be read back
-        self._facts = dict(facts or {})
-        self.records: list[Record] = []
-        self._outcomes: dict[Key, Record] = {}
+        # as it will be read back
+        self.identity = identity and Identity(**json.loads(json.dumps(asdict(identity))))
+        self._policy, self._torch = policy, torch
+        self.records: list[EpisodeRecord] = []
+        self._outcomes: dict[Key, EpisodeRecord] = {}
         self._simulators: dict[str, dict[str, Any]] = {}
         self._read = 0  # bytes of `records`
         self._thread_lock = threading.Lock()
@@ -130,26 +131,32 @@ class Journal:
             self.close()
             raise
 
-    def append(self, record: Mapping[str, Any]) -> Record:
+    def append(self, flight: Flight) -> EpisodeRecord:
         """Adds one episode; it is on the disk when this returns.
 
         Raises:
             JournalError: it was flown with another simulator than those that are there.
         """
-        line = {**self.identity, **self._facts, **record}
-        with self._thread_lock:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                self._read_on()
-                check_simulator(line, self._simulators, str(self.path))
-                self._file.truncate(self._read)  # else it would continue a line cut short
-                self._file.write(json.dumps(line).encode() + b"\n")
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._read_on()
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
-        return line
+        assert self.identity is not None
+        try:
+            made = record_of(flight, self.identity, policy=self._policy, torch=self._torch)
+        except Misfit as error:
+            raise JournalError(f"the episode {flight.key} {error}; it cannot be kept") from error
+        return self.copy(made)
+
+    def copy(self, record: EpisodeRecord) -> EpisodeRecord:
+        """Adds a line as it is; returns it as it will be read."""
+        line = written(record)
+        record = parsed(line[:-1], f"the line of {record.key}")  # what is written can be read
+        with self._locked(fcntl.LOCK_EX):
+            self._read_on()
+            check_simulator(record, self._simulators, str(self.path))
+            self._file.truncate(self._read)  # else it would continue a line cut short
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._read_on()
+        return record
 
     def schedule(self, keys: Iterable[Key], *, anew: bool = False) -> set[Key]:
         """Adds to the episodes that the folder was ever asked for; returns all of them.
@@ -161,34 +168,35 @@ class Journal:
         Raises:
             JournalError: it is not to be shared (`anew`), but others fly or have flown there.
         """
-        with self._thread_lock:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                self._read_on()
-                if anew:
-                    self._claim_alone()
-                fcntl.lockf(self._claims, fcntl.LOCK_SH, 1, _AT_WORK)  # until our death
-                asked = set() if anew else read_schedule(self.path.parent)
-                asked |= {*keys, *map(key_of, self.records)}
-                tasks: dict[str, list[int]] = {}
-                for task, number in sorted(asked):
-                    tasks.setdefault(task, []).append(number)
-                write_json(self.path.with_name(SCHEDULE), tasks)
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+        with self._locked(fcntl.LOCK_EX):
+            self._read_on()
+            if anew:
+                self._claim_alone()
+            fcntl.lockf(self._claims, fcntl.LOCK_SH, 1, _AT_WORK)  # until our death
+            asked = set() if anew else read_schedule(self.path.parent)
+            asked |= {*keys, *(record.key for record in self.records)}
+            tasks: dict[str, list[int]] = {}
+            for task, number in sorted(asked):
+                tasks.setdefault(task, []).append(number)
+            write_json(self.path.with_name(SCHEDULE), tasks)
         return asked
 
-    def refresh(self) -> list[Record]:
+    def refresh(self) -> list[EpisodeRecord]:
         """Reads what other processes have added; returns `records`."""
-        with self._thread_lock:
-            fcntl.flock(self._file, fcntl.LOCK_SH)
-            try:
-                self._read_on()
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+        with self._locked(fcntl.LOCK_SH):
+            self._read_on()
             return self.records
 
-    def outcomes(self, keys: Iterable[Key]) -> list[Record]:
+    @contextlib.contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        with self._thread_lock:
+            fcntl.flock(self._file, kind)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def outcomes(self, keys: Iterable[Key]) -> list[EpisodeRecord]:
         """The lines of those of these episodes that ended as success or failure."""
         return [self._outcomes[key] for key in keys if key in self._outcomes]
 
@@ -236,35 +244,38 @@ class Journal:
 
     def _read_on(self) -> None:
         self._file.seek(self._read)
-        new, size = _whole_lines(self._file.read(), self.path, len(self.records))
+        new, size = _whole_lines(self._file.read(), self.path, self.records)
         for record in new:
-            check_same(record, self.identity, str(self.path))
+            if self.identity is not None:
+                check_same(record, self.identity, str(self.path))
             check_simulator(record, self._simulators, str(self.path))
-            if record["success"] is not None:
-                self._outcomes[key_of(record)] = record
+            if record.success is not None:
+                self._outcomes[record.key] = record
         self.records += new
         self._read += size
 
 
-def check_same(record: Record, identity: Mapping[str, Any], where: str) -> None:
+def check_same(record: EpisodeRecord, identity: Identity, where: str) -> None:
     """Raises `JournalError` if a line is of another evaluation."""
-    for key, wanted in identity.items():
-        if key in _ADDED and key not in record:
-            continue
-        if record.get(key) != wanted:
+    for name in (field.name for field in fields(Identity)):
+        wanted, found = getattr(identity, name), getattr(record, name)
+        later = name in ADDED and None in (wanted, found)
+        # Lines of schema 2 say the same, without a checksum.
+        same = name == "schema" and min(wanted, found) >= 2
+        if wanted != found and not later and not same:
             raise JournalError(
-                f"{where} holds episodes with {key} = {record.get(key)!r}, but this "
-                f"evaluation has {key} = {wanted!r}; choose another --out"
+                f"{where} holds episodes with {name} = {found!r}, but this "
+                f"evaluation has {name} = {wanted!r}; choose another --out"
             )
 
 
-def check_simulator(record: Record, seen: dict[str, dict[str, Any]], where: str) -> None:
+def check_simulator(record: EpisodeRecord, seen: dict[str, dict[str, Any]], where: str) -> None:
     """Raises `JournalError` if the family of `env` was `seen` with another simulator; notes it."""
-    if record["success"] is None or "simulator" not in record:
+    if record.success is None or not record.simulator:
         return  # it did not come as far as to know it, or is of an earlier version
-    env = record["env"]
+    env = record.env
     family = next((family.name for family in FAMILIES if env in family.environments), env)
-    here = {name: record.get(name) for name in ("simulator", "gl", "standin")}
+    here = {name: getattr(record, name) for name in ("simulator", "gl", "standin")}
     known = seen.setdefault(family, here)
     if known != here:
         raise JournalError(

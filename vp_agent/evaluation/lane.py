@@ -3,15 +3,16 @@
 import datetime
 import errno
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 
 from vp_agent.envs.interpreters import make_in_worker
 from vp_agent.errors import ConfigError, WorkerRefused
-from vp_agent.evaluation.episode import EnvironmentFailed, environment_errors, fly
-from vp_agent.evaluation.journal import Record
+from vp_agent.evaluation.episode import EnvironmentFailed, about, environment_errors, fly
 from vp_agent.evaluation.policy import LoadedPolicy
+from vp_agent.evaluation.record import Flight
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.suites import Episode
 
@@ -40,23 +41,13 @@ class Lane:
         self._env: gym.Env | None = None
         self._kind: Any = None  # what the environment was made with
 
-    def fly(self, episode: Episode, *, recording: Recording | None = None) -> Record:
-        """The episode's line of the journal."""
+    def fly(self, episode: Episode, *, recording: Recording | None = None) -> Flight:
+        """What the journal says of the episode."""
         started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        common = {
-            "task": episode.task,
-            "category": episode.category,
-            "env": episode.env,
-            "episode": episode.number,
-            "seed": episode.seed,
-            "scene": (episode.options or {}).get("scene"),
-            "gpu": self._loaded.gpu,
-            "started": started,
-        }
         attempt, missing, reason = 1, None, ""
         while attempt <= self._attempts:
             try:
-                line = fly(
+                flight = fly(
                     self._policy,
                     self._environment(episode),
                     episode,
@@ -64,8 +55,13 @@ class Lane:
                     recording=recording,
                 )
                 self._renew()
-                video = missing or line["video"]
-                return {**common, **line, "video": video, "attempts": attempt, "error": None}
+                return replace(
+                    flight,
+                    video=missing or flight.video,
+                    attempts=attempt,
+                    gpu=self._loaded.gpu,
+                    started=started,
+                )
             except EnvironmentFailed as error:
                 self.close()  # it may be in any state
                 reason, attempt = str(error), attempt + 1
@@ -75,7 +71,14 @@ class Lane:
                 # The episode counts for more than its film: once more without.
                 recording, missing = None, f"missing: {error.strerror}"
                 self.close()
-        return {**common, **_NOTHING, "attempts": self._attempts, "error": reason}
+        return Flight(
+            **about(episode),
+            success=None,
+            attempts=self._attempts,
+            error=reason,
+            gpu=self._loaded.gpu,
+            started=started,
+        )
 
     def kill(self) -> None:
         """Ends the flight, from another thread; what `fly` returns then is not a result."""
@@ -110,15 +113,6 @@ class Lane:
         if self._fresh_env and self._env is not None:
             # a worker does it without importing its simulator again
             getattr(self._env.unwrapped, "renew", self.close)()
-
-
-_NOTHING: Mapping[str, Any] = {
-    **dict.fromkeys(("success", "steps", "horizon", "instruction", "plans", "plan_s")),
-    **dict.fromkeys(("seconds_per_plan", "wall_s", "video", "video_sha256", "state_hash")),
-    "simulator": {},
-    "gl": None,
-    "standin": False,
-}
 
 
 def check_transform(env: gym.Env, wanted: str | None) -> None:

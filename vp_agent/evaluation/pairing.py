@@ -8,8 +8,8 @@ from typing import Any
 from vp_agent.errors import ConfigError, VPAgentError
 from vp_agent.evaluation.paired import PairedTable, holm, pairs_needed
 from vp_agent.evaluation.reading import Evaluation, values
+from vp_agent.evaluation.record import EpisodeRecord, Key
 
-_Key = tuple[str, int]  # task, episode
 _PROTOCOL = ("suite", "suite_version", "fresh_env", "standin")
 _SURROUNDINGS = ("package", "simulator", "gl", "gl_version", "gpu", "blank_images")
 
@@ -112,9 +112,9 @@ def compare(a: Evaluation, b: Evaluation, *, margin: float = 0.02) -> Comparison
             "with the same suite, --seed and --episodes"
         )
     pairs = {
-        key: (lines_a[key]["success"], lines_b[key]["success"])
+        key: (of_a, of_b)
         for key in shared
-        if lines_a[key]["success"] is not None and lines_b[key]["success"] is not None
+        if (of_a := lines_a[key].success) is not None and (of_b := lines_b[key].success) is not None
     }
     if not pairs:
         raise ComparisonError(
@@ -123,7 +123,7 @@ def compare(a: Evaluation, b: Evaluation, *, margin: float = 0.02) -> Comparison
         )
     for key in pairs:
         for field in ("seed", "horizon"):
-            of_a, of_b = lines_a[key].get(field), lines_b[key].get(field)
+            of_a, of_b = getattr(lines_a[key], field), getattr(lines_b[key], field)
             if of_a != of_b:
                 raise _not_the_same(a, b, f"{field} of {_named(key)}", str(of_a), str(of_b))
     tasks = dict.fromkeys(task for task, _ in pairs)
@@ -156,17 +156,17 @@ def _table(pairs: Iterable[tuple[bool, bool]]) -> PairedTable:
     )
 
 
-def _by_key(evaluation: Evaluation) -> dict[_Key, dict[str, Any]]:
-    return {(record["task"], record["episode"]): record for record in evaluation.records}
+def _by_key(evaluation: Evaluation) -> dict[Key, EpisodeRecord]:
+    return {record.key: record for record in evaluation.records}
 
 
-def _named(key: _Key) -> str:
+def _named(key: Key) -> str:
     return f"{key[0]} episode {key[1]}"
 
 
 def _extent(evaluation: Evaluation) -> str:
     tasks = values(evaluation.records, "task")
-    seeds = [record["seed"] for record in evaluation.records]
+    seeds = [record.seed for record in evaluation.records]
     named = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
     return f"{evaluation.name} has {named}, seeds {min(seeds)} to {max(seeds)}"
 
@@ -180,27 +180,27 @@ def _not_the_same(
     )
 
 
-def _unpaired(a: Mapping[_Key, Any], b: Mapping[_Key, Any]) -> Iterator[str]:
+def _unpaired(a: Mapping[Key, Any], b: Mapping[Key, Any]) -> Iterator[str]:
     for key in sorted({*a, *b}):
         why = [
             f"{'not in' if key not in lines else 'error in'} {side}"
             for side, lines in (("A", a), ("B", b))
-            if key not in lines or lines[key]["success"] is None
+            if key not in lines or lines[key].success is None
         ]
         if why:
             yield f"{_named(key)} ({', '.join(why)})"
 
 
 def _notes(
-    a: Evaluation, b: Evaluation, pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]
+    a: Evaluation, b: Evaluation, pairs: Iterable[tuple[EpisodeRecord, EpisodeRecord]]
 ) -> Iterator[str]:
     for field in _SURROUNDINGS:
         of_a, of_b = (" and ".join(values(side.ended, field)) for side in (a, b))
         if of_a != of_b:
             yield f"{field} differs: {of_a or 'unknown'} in A, {of_b or 'unknown'} in B"
-    hashes = [(of_a["state_hash"], of_b["state_hash"]) for of_a, of_b in pairs]
+    hashes = [(of_a.state_hash, of_b.state_hash) for of_a, of_b in pairs]
     other = sum(None not in pair and pair[0] != pair[1] for pair in hashes)
     if other:
         yield f"{other} of {len(hashes)} pairs start from different states (state_hash)"
-    if any(record["standin"] for record in a.records):
+    if any(record.standin for record in a.records):
         yield "flown with stand-in assets: not reportable"

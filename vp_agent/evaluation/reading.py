@@ -2,39 +2,28 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vp_agent.errors import VPAgentError
-from vp_agent.evaluation.journal import JOURNAL, Key, key_of, read_journal, read_schedule, settled
+from vp_agent.evaluation.journal import JOURNAL, read_journal, read_schedule, settled
+from vp_agent.evaluation.record import OLD_SCHEMAS, EpisodeRecord, EvaluationError, Key
 from vp_agent.evaluation.results import RESULTS
 from vp_agent.files import read_object
+from vp_agent.typed import brief, is_a
 
-_SCHEMAS = (1, 2)
-_NEEDED = ("env", "agent", "success", "steps", "plans", "wall_s", "video")
-# What lines of schema 1 lack; their `env` was the task and their `seed` the key.
-_SCHEMA_1 = {
-    "schema": 1,
-    "suite_version": 1,
-    "policy": None,
-    "package": None,
-    "category": "",
-    "scene": None,
-    "error": None,
-    "attempts": 1,
-    "plan_s": None,
-    "simulator": {},
-    "gl": None,
-    "gpu": None,
-    "state_hash": None,
-    "standin": False,
+# What is read of results.json, which others may have written.
+_RESULTS: dict[str, Any] = {
+    "seeds": list[int],
+    "scheduled": int | None,
+    "settings": dict[str, Any],
+    "versions": dict[str, str],
+    "machine": dict[str, Any],
+    "commit": str | None,
+    "execute": int | str | None,
+    "horizon": int | str | None,
 }
-
-
-class EvaluationError(VPAgentError, ValueError):
-    """A folder that holds no evaluation that can be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +40,14 @@ class Evaluation:
 
     name: str
     folder: Path
-    records: list[dict[str, Any]]
+    records: list[EpisodeRecord]
     results: dict[str, Any]
     schedule: Set[Key] = frozenset()
 
     @property
-    def ended(self) -> list[dict[str, Any]]:
+    def ended(self) -> list[EpisodeRecord]:
         """The records with an outcome; an error's says little about how it was flown."""
-        return [record for record in self.records if record["success"] is not None]
+        return [record for record in self.records if record.success is not None]
 
     @property
     def scheduled(self) -> int | None:
@@ -75,8 +64,8 @@ def read_evaluation(path: Path) -> Evaluation:
     """Reads an evaluation folder, or a journal by itself.
 
     Raises:
-        EvaluationError: there is no journal, it is empty, or of another schema.
-        JournalError: a line of it is damaged.
+        EvaluationError: there is no journal, it is empty, or results.json is damaged.
+        JournalError: a line of it is damaged, changed or of another schema.
     """
     path = Path(path)
     alone = path.is_file()
@@ -91,13 +80,11 @@ def read_evaluation(path: Path) -> Evaluation:
             f"{journal} holds no finished episode; run the `vp-agent eval` that made it again, "
             "with --resume"
         )
-    for number, line in enumerate(lines, start=1):
-        _check(line, f"{journal}, line {number}")
     results = {} if alone else _results(path / RESULTS)
-    records = settled(map(normalised, lines))
-    if records[0]["schema"] == 1 and "seeds" in results:  # such a folder may hold more seeds
+    records = settled(lines)
+    if records[0].schema == 1 and "seeds" in results:  # such a folder may hold more seeds
         first, last = results["seeds"]
-        records = [record for record in records if first <= record["seed"] <= last]
+        records = [record for record in records if first <= record.seed <= last] or records
     name = path.stem.removeprefix("journal-") if alone else path.resolve().name
     asked = set() if alone else read_schedule(path)
     return Evaluation(
@@ -105,7 +92,7 @@ def read_evaluation(path: Path) -> Evaluation:
         folder=path.parent if alone else path,
         records=records,
         results=results,
-        schedule=asked | set(map(key_of, records)) if asked else asked,
+        schedule=asked | {record.key for record in records} if asked else asked,
     )
 
 
@@ -127,36 +114,33 @@ def read_evaluations(paths: Sequence[Path]) -> list[Evaluation]:
     return [replace(x, name=name) for x, name in zip(found, names, strict=True)]
 
 
-def normalised(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A journal line of any schema with the fields of schema 2."""
-    return {**_SCHEMA_1, **record}
+def unsealed(records: Iterable[EpisodeRecord]) -> str:
+    """What to say of lines of earlier versions, which have no checksum; "" if all have one."""
+    old = sorted({record.schema for record in records} & set(OLD_SCHEMAS))
+    if not old:
+        return ""
+    named = " and ".join(map(str, old))
+    return f"lines of journal schema {named} have no checksum: a changed one would not be noticed"
 
 
-def values(records: Iterable[Mapping[str, Any]], field: str) -> list[str]:
+def values(records: Iterable[EpisodeRecord], field: str) -> list[str]:
     """The different values of a field as text, where it is known."""
     found = {
         value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        for value in (record.get(field) for record in records)
+        for value in (getattr(record, field) for record in records)
         if value is not None
     }
     return sorted(found)
 
 
-def _check(line: Mapping[str, Any], where: str) -> None:
-    schema = line.get("schema", 1)
-    if schema not in _SCHEMAS:
-        raise EvaluationError(
-            f"{where} is of journal schema {schema!r}; this version of vp-agent reads "
-            f"{' and '.join(map(str, _SCHEMAS))} (a newer one: pip install --upgrade vp-agent)"
-        )
-    needed = (*_NEEDED, "seed") if schema == 1 else (*_NEEDED, "suite", "task", "episode", "seed")
-    missing = [name for name in needed if name not in line]
-    if missing:
-        raise EvaluationError(
-            f"{where} has no {', '.join(missing)}; expected a journal of `vp-agent eval`"
-        )
-
-
 def _results(path: Path) -> dict[str, Any]:
     fix = "remove it: `vp-agent report` writes it again from the journal"
-    return read_object(path, error=EvaluationError, fix=fix) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    results = read_object(path, error=EvaluationError, fix=fix)
+    for name, kind in _RESULTS.items():
+        value = results.get(name)
+        pair = name != "seeds" or (isinstance(value, list) and len(value) == 2)
+        if name in results and not (is_a(value, kind) and pair):
+            raise EvaluationError(f"{path} is damaged ({name} is {brief(value)}); {fix}")
+    return results

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vp_agent.evaluation.journal import Key, Record, key_of, settled
+from vp_agent.evaluation.journal import settled
+from vp_agent.evaluation.record import EpisodeRecord, Key
 from vp_agent.evaluation.statistics import per_category, per_task, summarise
 from vp_agent.files import write_json
 
@@ -20,7 +21,7 @@ _VERSIONS = ("vp-agent", "torch", "diffusers", "transformers", "numpy", "gymnasi
 
 def write_results(
     folder: Path,
-    records: Sequence[Record],
+    records: Sequence[EpisodeRecord],
     schedule: Collection[Key],
     *,
     facts: Mapping[str, Any],
@@ -41,19 +42,19 @@ def write_results(
     return results
 
 
-def numbers(records: Sequence[Record], schedule: Collection[Key]) -> dict[str, Any]:
+def numbers(records: Sequence[EpisodeRecord], schedule: Collection[Key]) -> dict[str, Any]:
     """What results.json counts: the lines of a journal, held against what was asked for."""
     wanted = set(schedule)
-    known = [record for record in settled(records) if key_of(record) in wanted]
-    errors = [record["error"] for record in known if record["success"] is None]
-    seeds = [record["seed"] for record in known]
+    known = [record for record in settled(records) if record.key in wanted]
+    errors = [record.error for record in known if record.success is None]
+    seeds = [record.seed for record in known]
     tasks = per_task(known)
     return {
         **summarise(known),
         "scheduled": len(wanted),
         "first_error": errors[0] if errors else None,
         "complete": len(known) - len(errors) == len(wanted),
-        "standin": any(record.get("standin") for record in known),
+        "standin": any(record.standin for record in known),
         "seeds": [min(seeds), max(seeds)],
         "per_task": tasks,
         "per_category": per_category(tasks),
@@ -75,7 +76,7 @@ def _joined(values: Sequence[Any]) -> Any:
     return ", ".join(dict.fromkeys(map(str, values)))
 
 
-def _versions(records: Sequence[Record]) -> dict[str, str]:
+def _versions(records: Sequence[EpisodeRecord]) -> dict[str, str]:
     found = {"python": sys.version.split()[0]}
     for name in _VERSIONS:
         try:
@@ -83,7 +84,7 @@ def _versions(records: Sequence[Record]) -> dict[str, str]:
         except PackageNotFoundError:  # a source tree on the path, or a core without torch
             continue
     for record in records:
-        found.update(record["simulator"])
+        found.update(record.simulator)
     return found
 
 

@@ -21,9 +21,10 @@ from vp_agent.errors import (
     require,
 )
 from vp_agent.evaluation.flights import Flier, Flights
-from vp_agent.evaluation.journal import CLAIMS, JOURNAL, SCHEDULE, SCHEMA, Journal
+from vp_agent.evaluation.journal import CLAIMS, JOURNAL, SCHEDULE, Journal
 from vp_agent.evaluation.lane import Lane
 from vp_agent.evaluation.policy import YARDSTICKS, LoadedPolicy, yardstick
+from vp_agent.evaluation.record import Identity
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.results import write_results
 from vp_agent.evaluation.suites import Episode, Suite, one_environment, suite
@@ -137,8 +138,9 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
             folder=out, frame_stride=policy.frame_stride, control_hz=policy.control_hz
         )
         keys = [episode.key for episode in episodes]
-        facts = {"policy": settings.agent, "torch": policy.torch}
-        with Journal(out / JOURNAL, identity=identity(settings, policy), facts=facts) as journal:
+        same = identity(settings, policy)
+        flown = {"policy": settings.agent, "torch": policy.torch}
+        with Journal(out / JOURNAL, identity=same, **flown) as journal:
             journal.schedule(keys, anew=not settings.resume)
             Flights(episodes, journal, lanes, recording=recording, record=settings.record).run()
             asked = journal.schedule(keys)  # others may have asked for more by now
@@ -146,7 +148,7 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
         out,
         journal.records,
         asked,
-        facts={**journal.identity, "policy": settings.agent, **policy.facts, "env": settings.env},
+        facts={**asdict(same), "policy": settings.agent, **policy.facts, "env": settings.env},
         settings={name: value for name, value in asdict(settings).items() if name != "out"},
         wall_s=time.perf_counter() - started,
     )
@@ -183,21 +185,20 @@ def schedule(settings: EvalSettings) -> list[Episode]:
     return one_environment(settings.env, seed=settings.seed, episodes=settings.episodes or 100)
 
 
-def identity(settings: EvalSettings, policy: LoadedPolicy) -> dict[str, Any]:
+def identity(settings: EvalSettings, policy: LoadedPolicy) -> Identity:
     """What all lines of one journal agree on."""
     named: Suite | None = suite(settings.suite) if settings.suite else None
-    return {
-        "schema": SCHEMA,
-        "suite": f"env:{settings.env}" if named is None else named.name,
-        "suite_version": 1 if named is None else named.version,
+    return Identity(
+        suite=f"env:{settings.env}" if named is None else named.name,
+        suite_version=1 if named is None else named.version,
         **policy.identity,
-        "device": policy.device,
-        "threads": settings.threads,
-        "package": vp_agent.__version__,
-        "blank_images": settings.blank_images,
-        "fresh_env": settings.fresh_env,
-        "env_kwargs": dict(policy.env_kwargs),
-    }
+        device=policy.device,
+        threads=settings.threads,
+        package=vp_agent.__version__,
+        blank_images=settings.blank_images,
+        fresh_env=settings.fresh_env,
+        env_kwargs=dict(policy.env_kwargs),
+    )
 
 
 def check_fits(policy: LoadedPolicy, settings: EvalSettings) -> None:

@@ -1,12 +1,16 @@
 """Success rates and what they are worth."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from statistics import fmean, median
-from typing import Any
+from typing import Any, TypeVar
 
 from scipy.stats import binomtest
 
+from vp_agent.evaluation.record import EpisodeRecord
+
+Row = TypeVar("Row")
 Count = tuple[int, int]  # successes, episodes
 
 
@@ -47,9 +51,9 @@ def difference_interval(first: Count, second: Count) -> tuple[float, float]:
     )
 
 
-def count(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def count(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     """Successes among the episodes that ended; an infrastructure error is none of them."""
-    ended = [record["success"] for record in records if record["success"] is not None]
+    ended = [record.success for record in records if record.success is not None]
     n, successes = len(ended), sum(ended)
     return {
         "n": n,
@@ -60,11 +64,11 @@ def count(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def per_task(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def per_task(records: Sequence[EpisodeRecord]) -> list[dict[str, Any]]:
     """`count` of every task, in the order in which the tasks come."""
     return [
-        {"task": task, "category": some[0]["category"], "env": some[0]["env"], **count(some)}
-        for task, some in _grouped(records, "task").items()
+        {"task": task, "category": some[0].category, "env": some[0].env, **count(some)}
+        for task, some in _grouped(records, attrgetter("task")).items()
     ]
 
 
@@ -72,7 +76,7 @@ def per_category(tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For every category of `per_task`'s rows, pooled counts and the mean over its tasks."""
     return [
         {"category": category, **pooled(rows)}
-        for category, rows in _grouped(tasks, "category").items()
+        for category, rows in _grouped(tasks, itemgetter("category")).items()
         if category
     ]
 
@@ -99,25 +103,24 @@ def pooled(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _grouped(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[Mapping[str, Any]]]:
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+def _grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(row[key], []).append(row)
+        groups.setdefault(key(row), []).append(row)
     return groups
 
 
-def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     """The numbers of a set of journal lines."""
-    ended = [record for record in records if record["success"] is not None]
+    ended = [record for record in records if record.success is not None]
     # A recorded plan also decodes its video, which `act` alone never does.
-    timed = [record for record in ended if record["video"] is None] or ended
-    steps = [record["steps"] for record in ended if record["success"]]
+    timed = [record for record in ended if record.video is None] or ended
+    steps = [record.steps for record in ended if record.success and record.steps is not None]
+    seconds = [r.seconds_per_plan for r in timed if r.seconds_per_plan is not None]
     return {
         **count(records),
-        "seconds_per_plan_median": (
-            median(record["seconds_per_plan"] for record in timed) if timed else None
-        ),
-        "seconds_per_plan_includes_video": all(record["video"] is not None for record in timed),
+        "seconds_per_plan_median": median(seconds) if seconds else None,
+        "seconds_per_plan_includes_video": all(record.video is not None for record in timed),
         "mean_steps_of_successes": fmean(steps) if steps else None,
     }
 

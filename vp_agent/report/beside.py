@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vp_agent.evaluation.record import EpisodeRecord
 from vp_agent.evaluation.statistics import per_category, per_task, pooled
 from vp_agent.report.paper import Column, Table, above_or_below, paper
 
@@ -60,7 +61,7 @@ class Beside:
     notes: Sequence[str]
 
 
-def rows_of(evaluations: Sequence[Sequence[Mapping[str, Any]]]) -> list[Row]:
+def rows_of(evaluations: Sequence[Sequence[EpisodeRecord]]) -> list[Row]:
     """The rows of several evaluations' records: each category's mean and tasks, then the whole."""
     tables = [per_task(records) for records in evaluations]
     tasks = [{row["task"]: row for row in table} for table in tables]

@@ -4,12 +4,13 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
+from vp_agent.evaluation.inside import file_inside
 from vp_agent.evaluation.pairs import read_trace
 from vp_agent.evaluation.reading import Evaluation
+from vp_agent.evaluation.record import EpisodeRecord
 from vp_agent.report.plots import action_plot
 
 CLIPS = 6  # of the successes and of the failures of one evaluation
@@ -20,7 +21,7 @@ CLIP_BYTES = 24 * 2**20  # of one evaluation's films on the page
 class Clip:
     """An episode to look at: the film as base64, the plot of its actions as SVG if it has one."""
 
-    record: dict[str, Any]
+    record: EpisodeRecord
     film: str
     plot: Markup | None
 
@@ -36,10 +37,10 @@ class Clips:
 
 def choose_clips(evaluation: Evaluation) -> Clips:
     """Takes films of successes and failures in turn, first one of every task, then the next."""
-    filmed = [record for record in evaluation.records if record["video"]]
-    there = [record for record in filmed if (evaluation.folder / record["video"]).is_file()]
+    filmed = [record for record in evaluation.records if record.video]
+    there = [record for record in filmed if _film(evaluation.folder, record) is not None]
     groups = [
-        _one_of_each_task([record for record in there if record["success"] is outcome])[:CLIPS]
+        _one_of_each_task([record for record in there if record.success is outcome])[:CLIPS]
         for outcome in (True, False)
     ]
     taken, size = [], 0
@@ -47,39 +48,45 @@ def choose_clips(evaluation: Evaluation) -> Clips:
     for place in range(longest):
         for group in groups:
             for record in group[place : place + 1]:
-                film_size = (evaluation.folder / record["video"]).stat().st_size
+                film = _film(evaluation.folder, record)
+                film_size = CLIP_BYTES if film is None else film.stat().st_size
                 if size + film_size <= CLIP_BYTES:
                     taken.append(record)
                     size += film_size
     clips = [_clip(evaluation.folder, record) for record in taken]
     return Clips(
-        successes=[clip for clip in clips if clip.record["success"]],
-        failures=[clip for clip in clips if not clip.record["success"]],
+        successes=[clip for clip in clips if clip.record.success],
+        failures=[clip for clip in clips if not clip.record.success],
         left_out=_left_out(evaluation.folder, filmed, there, taken),
     )
 
 
-def _one_of_each_task(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _one_of_each_task(records: Iterable[EpisodeRecord]) -> list[EpisodeRecord]:
     seen: dict[str, int] = {}
     turns = []
     for record in records:
-        turns.append((seen.setdefault(record["task"], 0), record))
-        seen[record["task"]] += 1
+        turns.append((seen.setdefault(record.task, 0), record))
+        seen[record.task] += 1
     return [record for _, record in sorted(turns, key=lambda turn: turn[0])]
 
 
-def _clip(folder: Path, record: dict[str, Any]) -> Clip:
-    film = folder / record["video"]
-    trace = folder / "traces" / f"{film.stem}.json"
-    plot = Markup(action_plot(read_trace(trace))) if trace.is_file() else None
+def _film(folder: Path, record: EpisodeRecord) -> Path | None:
+    return None if record.film is None else file_inside(folder, record.film)
+
+
+def _clip(folder: Path, record: EpisodeRecord) -> Clip:
+    film = _film(folder, record)
+    assert film is not None  # chosen because it is there
+    trace = file_inside(folder, f"traces/{film.stem}.json")
+    plot = None if trace is None else Markup(action_plot(read_trace(trace)))
     return Clip(record=record, film=base64.b64encode(film.read_bytes()).decode(), plot=plot)
 
 
 def _left_out(
     folder: Path,
-    filmed: Sequence[dict[str, Any]],
-    there: Sequence[dict[str, Any]],
-    taken: Sequence[dict[str, Any]],
+    filmed: Sequence[EpisodeRecord],
+    there: Sequence[EpisodeRecord],
+    taken: Sequence[EpisodeRecord],
 ) -> str:
     parts = []
     if len(there) > len(taken):

@@ -1,9 +1,9 @@
 """What keeps an evaluation from being reported."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from vp_agent.evaluation.reading import Evaluation, values
+from vp_agent.evaluation.record import EpisodeRecord
 
 # Lines of one table agree on these, or the table mixes policies, protocols or machines.
 _ONE_OF_EACH = {
@@ -45,10 +45,10 @@ def doubts(evaluation: Evaluation) -> Iterator[str]:
         yield f"Infrastructure errors, counted neither as success nor as failure: {errors}."
     if others := other_robocasas(records):
         yield f"The paper's kitchens are RoboCasa 0.2's; this is RoboCasa {' and '.join(others)}."
-    standins = sum(bool(record["standin"]) for record in records)
+    standins = sum(record.standin for record in records)
     if standins:
         yield f"Episodes flown with stand-in assets: {standins}."
-    if any(record.get("blank_images") for record in records):
+    if any(record.blank_images for record in records):
         yield "Control run: the agent was given black images; films show what it did not see."
     for field, plural in _ONE_OF_EACH.items():
         found = values(evaluation.ended, field)
@@ -56,7 +56,7 @@ def doubts(evaluation: Evaluation) -> Iterator[str]:
             yield f"It mixes {len(found)} {plural}: {', '.join(found)}."
 
 
-def other_robocasas(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def other_robocasas(records: Sequence[EpisodeRecord]) -> list[str]:
     """The versions of RoboCasa in these records that are not the paper's 0.2."""
-    found = {record["simulator"].get("robocasa", "0.2") for record in records}
+    found = {record.simulator.get("robocasa", "0.2") for record in records}
     return sorted(version for version in found if not version.startswith("0.2"))

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from vp_agent.evaluation.pairs import PlanTrace, Trace
 from vp_agent.report.beside import Beside, Row
 
 COLOURS = ("#2f6fde", "#e0850b", "#1a9a6c", "#a855d6", "#d9467a", "#6b7a90")  # of evaluations
@@ -21,9 +22,9 @@ _MARKERS = ("D", "o", "s", "^")  # of the paper's columns
 _ARM_AXES = ("x", "y", "z", "turn x", "turn y", "turn z", "gripper")
 
 
-def action_plot(trace: dict[str, Any]) -> str:
+def action_plot(trace: Trace) -> str:
     """Planned chunks against executed actions, one small panel per action dimension."""
-    actions = np.asarray(trace["actions"])  # steps, action dimensions
+    actions = np.asarray(trace.actions)  # steps, action dimensions
     width = actions.shape[1]
     names = _ARM_AXES if width == len(_ARM_AXES) else [f"action {i}" for i in range(width)]
     columns = 2
@@ -35,7 +36,7 @@ def action_plot(trace: dict[str, Any]) -> str:
         )
         panels = figure.subplots(rows, columns, sharex=True, squeeze=False).T.flatten()
         for panel, name, i in zip(panels, names, range(width), strict=False):
-            _draw(panel, trace["plans"], actions[:, i], i)
+            _draw(panel, trace.plans, actions[:, i], i)
             panel.set_title(name, fontsize=9, loc="left", pad=2, color=_INK)
         for panel in panels[width:]:
             panel.axis("off")
@@ -89,7 +90,7 @@ def task_plot(rows: Sequence[Row], besides: Sequence[Beside], names: Sequence[st
                         mfc="none",
                         mec=_INK,
                     )
-        panel.set_yticks(range(len(rows)), [row.label for row in rows])
+        panel.set_yticks(range(len(rows)), [row.label for row in rows], parse_math=False)
         for label, row in zip(panel.get_yticklabels(), rows, strict=True):
             label.set_fontweight("normal" if row.kind == "task" else "bold")
         panel.set_ylim(len(rows) - 0.4, -0.6)
@@ -154,16 +155,16 @@ def _svg(figure: Figure) -> str:
     return re.sub(r' (?:width|height)="[^"]*pt"', "", svg, count=2)
 
 
-def _draw(panel: Any, plans: list[dict[str, Any]], executed: np.ndarray, i: int) -> None:
-    starts = [plan["step"] for plan in plans] + [len(executed)]
+def _draw(panel: Any, plans: Sequence[PlanTrace], executed: np.ndarray, i: int) -> None:
+    starts = [plan.step for plan in plans] + [len(executed)]
     for number, plan in enumerate(plans):
-        chunk = np.asarray(plan["actions"])[:, i]
-        steps = plan["step"] + np.arange(len(chunk))
-        flown = starts[number + 1] - plan["step"]
+        chunk = np.asarray(plan.actions)[:, i]
+        steps = plan.step + np.arange(len(chunk))
+        flown = starts[number + 1] - plan.step
         colour = _PLANS[number % 2]
         panel.plot(steps[:flown], chunk[:flown], color=colour, lw=2.6, alpha=0.75)
         panel.plot(steps[flown - 1 :], chunk[flown - 1 :], color=colour, lw=1.2, ls=":")
-        panel.axvline(plan["step"], color=_INK, lw=0.4, alpha=0.25)
+        panel.axvline(plan.step, color=_INK, lw=0.4, alpha=0.25)
     panel.plot(executed, color=_INK, lw=0.9)
     panel.set_ylim(-1.12, 1.12)
     panel.set_yticks((-1, 0, 1))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vp_agent.evaluation.journal import key_of
-from vp_agent.evaluation.reading import Evaluation, values
+from vp_agent.evaluation.reading import Evaluation, unsealed, values
+from vp_agent.evaluation.record import EpisodeRecord
 from vp_agent.evaluation.results import numbers
 from vp_agent.evaluation.statistics import pooled
 from vp_agent.report.clips import Clips, choose_clips
@@ -45,7 +45,7 @@ class View:
     name: str
     suite: str
     policy: str
-    records: Sequence[dict[str, Any]]
+    records: Sequence[EpisodeRecord]
     results: dict[str, Any]
     doubts: Sequence[str]
     clips: Clips
@@ -63,31 +63,31 @@ class View:
         """What `plan_s` counts, in words."""
         if not self.plan_s:
             return "no plan was timed"
-        each = "plans" if self.first["plan_s"] else "episodes, the mean of each one's plans"
+        each = "plans" if self.first.plan_s else "episodes, the mean of each one's plans"
         film = ", decoding the imagined video included"
         with_video = film if self.results["seconds_per_plan_includes_video"] else ""
         return f"{len(self.plan_s):,} {each}{with_video}"
 
     @property
-    def first(self) -> dict[str, Any]:
+    def first(self) -> EpisodeRecord:
         """The first episode with an outcome, or with none if there is no other."""
-        return next((r for r in self.records if r["success"] is not None), self.records[0])
+        return next((r for r in self.records if r.success is not None), self.records[0])
 
     @property
-    def errors(self) -> list[dict[str, Any]]:
+    def errors(self) -> list[EpisodeRecord]:
         """The episodes that ended in an infrastructure error."""
-        return [record for record in self.records if record["success"] is None]
+        return [record for record in self.records if record.success is None]
 
 
 def view(evaluation: Evaluation) -> View:
     """Counts an evaluation anew from its journal; what results.json alone knows is kept."""
     records, known = evaluation.records, evaluation.results
-    counted = numbers(records, {key_of(record) for record in records})
+    counted = numbers(records, {record.key for record in records})
     mean = pooled(counted["per_task"])
     scheduled = evaluation.scheduled
     found = list(doubts(evaluation))
     results = {
-        **{field: records[0].get(field) for field in _IDENTITY},
+        **{field: getattr(records[0], field) for field in _IDENTITY},
         **known,
         **counted,
         "mean_over_tasks": mean["mean_over_tasks"],
@@ -97,10 +97,11 @@ def view(evaluation: Evaluation) -> View:
         "doubts": found,
         "versions": _versions(evaluation),
     }
-    policy = records[0]["policy"] or known.get("settings", {}).get("agent") or records[0]["agent"]
+    first = records[0]
+    policy = first.policy or str(known.get("settings", {}).get("agent") or first.agent)
     return View(
         name=evaluation.name,
-        suite=records[0]["suite"],
+        suite=first.suite,
         policy=policy,
         records=records,
         results=results,
@@ -114,18 +115,20 @@ def view(evaluation: Evaluation) -> View:
 def _versions(evaluation: Evaluation) -> dict[str, str]:
     found = dict(evaluation.results.get("versions", {}))
     for record in evaluation.records:
-        found.update(record["simulator"])
+        found.update(record.simulator)
+    if old := unsealed(evaluation.records):
+        found["journal"] = old
     for field, name in _SHOWN.items():
         if known := values(evaluation.records, field):
             found[name] = ", ".join(known)
     return found
 
 
-def _plan_seconds(records: Sequence[dict[str, Any]]) -> list[float]:
+def _plan_seconds(records: Sequence[EpisodeRecord]) -> list[float]:
     """Without filmed episodes if there are others: a filmed plan also decodes its video."""
-    ended = [record for record in records if record["success"] is not None]
-    timed = [record for record in ended if record["video"] is None] or ended
+    ended = [record for record in records if record.success is not None]
+    timed = [record for record in ended if record.video is None] or ended
     seconds: list[float] = []
     for record in timed:
-        seconds += record["plan_s"] or [record["seconds_per_plan"]]
+        seconds += record.plan_s or [record.seconds_per_plan or 0.0]
     return seconds
