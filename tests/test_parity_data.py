@@ -62,7 +62,7 @@ def write_episode(root: Path) -> Path:
     for step in range(STEPS):
         frame = {f"observation.images.{view}": x[step] for view, x in images.items()}
         dataset.add_frame({**frame, "action": actions[step], "task": "an instruction"})
-    dataset.save_episode()
+    dataset.save_episode(parallel_encoding=False)
     dataset.finalize()
     return root
 
