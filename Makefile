@@ -1,5 +1,5 @@
 # One word per job. OUT=... and EPISODES=... change the demo; MUJOCO_GL=egl renders on a GPU.
-.PHONY: setup demo test test-libero check clean
+.PHONY: setup demo test test-parity test-libero check clean
 
 export MUJOCO_GL ?= osmesa
 PYTHON := .venv/bin/python
@@ -16,6 +16,10 @@ demo: setup
 
 test: setup
 	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+# On the plainest arithmetic that torch has: a bound must hold on a processor without AVX, too.
+test-parity: setup
+	ATEN_CPU_CAPABILITY=default $(PYTHON) -m pytest -n 2 --dist loadfile tests/test_parity_*.py tests/test_savings.py tests/test_model.py
 
 test-libero:
 	@scripts/setup.sh .venv-libero libero pytest

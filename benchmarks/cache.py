@@ -121,7 +121,7 @@ def write_moving_noise(root: Path) -> None:
         frame = {key: np.roll(picture, step, axis=1) for key in features if key != "action"}
         action = rng.uniform(-1, 1, 7).astype(np.float32)
         dataset.add_frame({**frame, "action": action, "task": "watch"})
-    dataset.save_episode()
+    dataset.save_episode(parallel_encoding=False)
     dataset.finalize()
 
 

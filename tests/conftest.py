@@ -24,6 +24,18 @@ def python310() -> str:
     pytest.skip("no Python 3.10 interpreter (python3.10 on the path or under ~/.pyenv)")
 
 
+@pytest.fixture
+def bfloat16() -> None:
+    """Skips a test of bfloat16 where torch was told to do without part of the processor.
+
+    oneDNN packs a matrix for the instructions there are, ATen then lacks the kernel that it left
+    out and stops: "pack_vnni2 is only supported when avx512 is supported".
+    """
+    lowered = os.environ.get("ATEN_CPU_CAPABILITY", "avx512")
+    if lowered != "avx512":
+        pytest.skip(f"bfloat16 needs the real instruction set; ATEN_CPU_CAPABILITY is {lowered}")
+
+
 @pytest.fixture(scope="session")
 def agent_folder(tmp_path_factory) -> Path:
     """A small agent, saved; not to be changed."""

@@ -79,7 +79,7 @@ def write_dataset(
                         frame[key] = rng.uniform(-1, 1, column[0]).astype(column[1])
                         frame[key][list(still)] = -1
                 dataset.add_frame(frame)
-            dataset.save_episode()
+            dataset.save_episode(parallel_encoding=False)
     dataset.finalize()
     return root
 

@@ -13,6 +13,11 @@ from torch import Tensor
 GOLDEN = Path(__file__).parent / "golden"
 NORMAL = 3.4641  # amplitude that gives the uniform formula unit variance
 
+# Bounds of the parity tests count float32 roundings: one operation is off by at most half of EPS
+# of its result, so two computations of n operations each differ by at most n * EPS of it. What one
+# processor gives is no bound: vector units of 128, 256 and 512 bits add up in other orders.
+EPS = float(np.finfo(np.float32).eps)
+
 
 def uniform(count: int, seed: int) -> np.ndarray:
     """`count` float64 numbers in [-0.5, 0.5)."""
@@ -58,6 +63,18 @@ def manifest(file: str) -> dict[str, Any]:
 
 def golden(file: str) -> Mapping[str, np.ndarray]:
     return np.load(GOLDEN / file)
+
+
+def agrees(ours: Tensor, exact: Tensor, theirs: np.ndarray, *, bar: float) -> None:
+    """A network's float32 output agrees with the published one, given our own in float64.
+
+    Between `exact` and theirs lies nothing but the rounding of the published numbers, on every
+    processor, and it must stay within the bar. Ours may round as much in another order: three
+    times, because the largest of many numbers varies.
+    """
+    rounding = farthest(exact, theirs)
+    assert rounding <= bar
+    assert farthest(ours, exact.numpy()) <= 3 * rounding
 
 
 def farthest(ours: Tensor | np.ndarray, theirs: np.ndarray) -> float:

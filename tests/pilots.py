@@ -1,6 +1,7 @@
 """A toy task and stand-ins for the agent: enough to test what flies episodes, in milliseconds."""
 
 import os
+import string
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Reach(gym.Env):
             {
                 "pixels": gym.spaces.Dict(dict.fromkeys(views, image)),
                 "agent_pos": gym.spaces.Box(-1, 1, (1,), np.float32),
-                "task": gym.spaces.Text(100),
+                "task": gym.spaces.Text(100, charset=string.printable),
             }
         )
         self.action_space = gym.spaces.Box(-1, 1, (7,), np.float32)

@@ -14,6 +14,7 @@ from foreign_data import write_dataset
 from small import small_model
 from test_cache import FRESH, JITTER, files
 from torch import distributed
+from trainers import FORKSERVER
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
@@ -104,10 +105,7 @@ def test_the_processes_of_a_run_make_one_cache_together(root, tmp_path):
         stage="video", data=root, init=tmp_path, out=tmp_path / "run", batch_size=64, holdout=0.25
     )
     arguments = (root, settings, tmp_path / "meeting")
-    both = [
-        get_context("fork").Process(target=_one_of_a_run, args=(rank, *arguments))
-        for rank in (0, 1)
-    ]
+    both = [FORKSERVER.Process(target=_one_of_a_run, args=(rank, *arguments)) for rank in (0, 1)]
     for child in both:
         child.start()
     for child in both:
@@ -123,6 +121,9 @@ def test_the_processes_of_a_run_make_one_cache_together(root, tmp_path):
 
 
 @pytest.mark.slow
+# What is written is a closure over the model, which only a fork can take along; its children do no
+# more than read, encode and write, and a deadlock would meet the deadline.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_killed_processes_that_go_on_end_with_the_same_bytes(tmp_path):
     root = write_dataset(tmp_path / "data", episodes_per_task=40, steps=8)
     model, data = small_model(FRESH), Demonstrations(root, FRESH)

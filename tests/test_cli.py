@@ -1,6 +1,9 @@
 """The command: verbs, errors in one line, exit codes, and what it does not load."""
 
+import ast
+import dataclasses
 import errno
+import inspect
 import signal
 import subprocess
 import sys
@@ -9,9 +12,9 @@ from pathlib import Path
 import pytest
 from journals import evaluation, outcomes
 
-from vp_agent import cli
-from vp_agent.cli import DATA_VERBS, VERBS, main
+from vp_agent.cli import main
 from vp_agent.errors import ConfigError
+from vp_agent.verbs import DATA_VERBS, VERBS, EnvsSettings, Verb
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def failing_verb(monkeypatch: pytest.MonkeyPatch):
         def call(settings: object) -> None:
             raise error
 
-        monkeypatch.setitem(VERBS, "fail", ("fails", lambda: (cli.EnvsSettings, call)))
+        monkeypatch.setitem(VERBS, "fail", Verb("fails", lambda: (EnvsSettings, call)))
 
     return add
 
@@ -100,9 +103,7 @@ def test_the_demo_does_not_replace_a_folder_that_is_not_a_demo(
 
 def test_settings_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["eval", "--agent", "x", "--env", "Robosuite-Lift-v0", "--out", "o"]
-    with pytest.raises(SystemExit) as stopped:
-        main([*arguments, "--episodes", "0"])
-    assert stopped.value.code == 2
+    assert main([*arguments, "--episodes", "0"]) == 2
     assert "episodes must be at least 1" in capsys.readouterr().err
 
 
@@ -142,31 +143,121 @@ def test_envs_lists_our_environments_and_no_others(capsys: pytest.CaptureFixture
     assert "CartPole" not in shown
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["envs"],
-        ["eval", "--help"],
-        ["demo", "--help"],
-        ["train", "--help"],
-        ["collect", "--help"],
-        ["convert", "--help"],
-    ],
-)
-def test_help_and_envs_load_neither_torch_nor_a_simulator(arguments: list[str]) -> None:
+ALL_VERBS = {name: verb for name, verb in VERBS.items() if isinstance(verb, Verb)} | {
+    f"data {name}": verb for name, verb in DATA_VERBS.items()
+}
+HEAVY = {"torch", "diffusers", "transformers", "peft", "lerobot", "robosuite", "mujoco"}
+HEAVY |= {"scipy", "matplotlib", "pandas", "pyarrow", "huggingface_hub"}
+
+
+def loaded_by(*commands: list[str]) -> tuple[set[str], str]:
+    """What of `HEAVY` a process has loaded after these commands, and what it printed."""
     code = f"""
 import sys
 from vp_agent.cli import main
-try:
-    main({arguments!r})
-except SystemExit:
-    pass
-heavy = {{"torch", "diffusers", "lerobot", "robosuite", "mujoco"}} & set(sys.modules)
-assert not heavy, heavy
+for arguments in {list(commands)!r}:
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+print(*({HEAVY!r} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split()), done.stdout + done.stderr
+
+
+def test_help_of_every_verb_and_the_list_of_environments_load_nothing_heavy() -> None:
+    helps = [[*name.split(), "--help"] for name in ALL_VERBS]
+    heavy, said = loaded_by(["--help"], ["envs"], *helps)
+    assert not heavy
+    assert all(f"usage: vp-agent {name} " in said for name in ALL_VERBS)
+    # what may be left out says so by its default, not by its type
+    assert "{None}" not in said
+    assert "|{[" not in said
+
+
+@pytest.mark.parametrize("name", ALL_VERBS)
+def test_every_flag_has_a_sentence(name: str) -> None:
+    settings, _ = ALL_VERBS[name].load()
+    body = ast.parse(inspect.getsource(settings)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    told = set()
+    for field, after in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            text = isinstance(after, ast.Expr) and ast.literal_eval(after.value)
+            if isinstance(text, str) and text.rstrip(")").endswith("."):
+                told.add(field.target.id)
+    assert {field.name for field in dataclasses.fields(settings)} - told == set()
+
+
+def test_what_is_cheap_to_refuse_is_refused_before_anything_heavy_is_loaded(tmp_path) -> None:
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "notes.txt").write_text("precious")
+    new, lift = str(tmp_path / "new"), ["--env", "Robosuite-Lift-v0"]
+    start = ["train", "--stage", "joint", "--preset", "tiny-lift"]
+    refused = {
+        ("eval", "--agent", "packaged:lift", *lift, "--out", str(used)): "is not empty",
+        ("eval", "--agent", "packaged:lift", "--env", "Lift", "--out", new): "no environment",
+        ("eval", "--agent", "packaged:lift", "--suite", "robosuit", "--out", new): "did you mean",
+        ("eval", "--agent", "nowhere", *lift, "--out", new): "no agent folder 'nowhere'",
+        ("bench", "--preset", "tiny-lfit"): "did you mean 'tiny-lift'",
+        ("demo", "--agent", "hold-stil"): "no agent folder",
+        (*start, "--data", str(used), "--out", str(used)): "give --resume or another --out",
+        (*start, "--data", str(tmp_path / "gone"), "--out", new): "gone is not there",
+        (*start[:-1], "tiny-lfit", "--data", "a/b", "--out", new): "did you mean 'tiny-lift'",
+        ("convert", str(used / "no.ckpt"), "--out", new): "no.ckpt is not there",
+        ("collect", "--env", "Lift", "--episodes", "1", "--out", new): "no environment",
+        ("report", str(tmp_path / "gone"), "--out", new): "gone",
+        ("compare", str(tmp_path / "gone"), str(used)): "gone",
+        ("audit", str(tmp_path / "gone")): "gone",
+        ("merge", str(tmp_path / "gone"), "--out", new): "gone",
+    }
+    heavy, said = loaded_by(*map(list, refused))
+    assert heavy <= {"scipy", "matplotlib", "huggingface_hub"}
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == len(refused)
+    for line, words in zip(lines, refused.values(), strict=True):
+        assert words in line
+    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+
+
+def test_the_tier_is_checked_against_the_agents_before_it_is_loaded(tmp_path, agent_folder) -> None:
+    fly = ["eval", "--agent", str(agent_folder), "--env", "Robosuite-Lift-v0"]
+    heavy, said = loaded_by([*fly, "--out", str(tmp_path / "new"), "--tier", "fst"])
+    assert "torch" not in heavy
+    assert "has no tier 'fst'; did you mean 'fast'" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("eval --agnt x --env y --out z", "no flag '--agnt'; did you mean '--agent'?"),
+        ("eval --agent x --no-fresh_env --bach 3", "no flag '--bach'; did you mean '--batch'?"),
+        ("eval --agent x", "vp-agent eval needs --out"),
+        ("bench --agent x --repeats many", "--repeats: invalid literal for int()"),
+        ("train --data a --out b --stage vdeo", "'vdeo' for argument '--stage'"),
+        ("train --data a --out b --stage vdeo", "; did you mean 'video'?"),
+        ("eval stray --agent x --out y", "Unrecognized options: stray"),
+        ("audit", "Missing from vp-agent audit"),
+        ("bench", "give either --agent or --preset NAME"),
+    ],
+)
+def test_what_is_wrong_with_flags_is_one_line(
+    arguments: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments.split()) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    assert words in shown.err
+
+
+def test_python_dash_m_is_the_same_command() -> None:
+    command = [sys.executable, "-m", "vp_agent", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def test_a_reader_that_goes_away_is_no_error_and_a_broken_pipe_inside_is(

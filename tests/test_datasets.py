@@ -48,6 +48,13 @@ def actions_on_disk(root: Path) -> np.ndarray:
     return np.concatenate([np.stack(table["action"].to_numpy()) for table in tables])
 
 
+# the written base moves at random, and is complained of
+moving_base = pytest.mark.filterwarnings(
+    "ignore:.*(base_motion|control_mode) changes in:UserWarning"
+)
+
+
+@moving_base
 @pytest.mark.parametrize("places", [BASE_FIRST, ARM_FIRST])
 def test_robocasas_arm_is_found_by_name_wherever_it_lies(tmp_path, places):
     root = write_robocasa365(tmp_path / "casa", places=places)
@@ -60,6 +67,7 @@ def test_robocasas_arm_is_found_by_name_wherever_it_lies(tmp_path, places):
     assert data.states_NS.shape == (24, 16)
 
 
+@moving_base
 def test_robocasas_cameras_have_our_names(robocasa):
     data = Demonstrations(robocasa, ROBOCASA)
     assert data.layout.key_map == "robocasa365"
@@ -75,6 +83,7 @@ def test_robocasas_actions_without_modality_json_are_refused(robocasa, tmp_path)
         Demonstrations(copy, ROBOCASA)
 
 
+@moving_base  # of the two warnings one is matched
 def test_episodes_that_drive_the_base_are_named(tmp_path):
     root = write_robocasa365(tmp_path / "casa", still=())
     with pytest.warns(UserWarning, match=r"base_motion changes in 2 of 2 episodes \(0, 1"):

@@ -87,11 +87,15 @@ def test_training_sigmas_are_log_normal():
     assert abs(logs.std().item() - 1.6) < 0.03
 
 
+# diffusers' own: its scheduler gives NumPy a tensor
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_the_schedule_is_the_one_the_folder_gives_to_diffusers():
+    # Diffusers takes the seventh power in float64 and rounds once; ours has half
+    # the bound of test_parity_diffusion.py, whose smallest level is the worst: 6.2e-6 of it.
     for tier in (TierConfig(), SMALL.tier("guided")):
         euler, ours = scheduler(tier), schedule(tier)
         euler.set_timesteps(tier.steps)
-        assert torch.allclose(euler.sigmas, ours, rtol=3e-6)  # diffusers rounds otherwise
+        assert torch.allclose(euler.sigmas, ours, rtol=7e-6)
         assert torch.allclose(torch.as_tensor(euler.init_noise_sigma), (ours[0] ** 2 + 1).sqrt())
 
 
@@ -113,6 +117,8 @@ def test_guidance_one_is_the_conditional_prediction_and_two_is_not():
         ).actions_BKA
 
     # 1.0 takes the short way without the unconditional batch; 1 + 1e-6 takes the long one.
+    # The 1e-6 moves the result by as much of it, another batch by ROUNDING of test_savings.py in
+    # each of two steps; the bar is five times that.
     assert torch.allclose(run(1.0), run(1.000001), atol=1e-4)
     assert not torch.allclose(run(1.0), run(2.0), atol=1e-3)
 

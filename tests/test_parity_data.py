@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_formula import farthest, golden, numbers
+from golden_formula import EPS, farthest, golden, numbers
 from small import SMALL
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from vp_agent.train.windows import fit_images, normalise, to_signed
 
 GOLDEN = golden("data.npz")
 STEPS, STARTS = 37, (0, 10, 36)
+SCALED = 2 * 2 * EPS  # x / 127.5 - 1 of a byte: two operations on numbers of at most 2
 CONFIG = SMALL.replace(
     views=("gripper", "left", "right"),
     frames_per_view=8,
@@ -61,20 +62,21 @@ def write_episode(root: Path) -> Path:
     for step in range(STEPS):
         frame = {f"observation.images.{view}": x[step] for view, x in images.items()}
         dataset.add_frame({**frame, "action": actions[step], "task": "an instruction"})
-    dataset.save_episode()
+    dataset.save_episode(parallel_encoding=False)
     dataset.finalize()
     return root
 
 
 def test_the_action_range_agrees(data):
-    assert farthest(np.array([data.action_stats.min]), GOLDEN["min"]) <= 1e-6  # float32 actions
-    assert farthest(np.array([data.action_stats.max]), GOLDEN["max"]) <= 1e-6
+    # a choice among float32 actions below 1, theirs among float64: one rounding
+    assert farthest(np.array([data.action_stats.min]), GOLDEN["min"]) <= EPS
+    assert farthest(np.array([data.action_stats.max]), GOLDEN["max"]) <= EPS
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_the_canvas_agrees_also_past_the_episodes_end(data, start):
     slots = canvas.compose(to_signed(data.pixels(np.array([start]))))[0]
-    assert farthest(slots, GOLDEN[f"s{start}_jpg"]) <= 1e-6
+    assert farthest(slots, GOLDEN[f"s{start}_jpg"]) <= SCALED
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -90,14 +92,17 @@ def test_each_view_is_conditioned_on_its_current_frame(data, start):
         (17, "_4"),
         (24, "_4"),
     ):
-        assert farthest(slots[[slot]], GOLDEN[f"s{start}_cond_frames{name}"]) <= 1e-6
+        assert farthest(slots[[slot]], GOLDEN[f"s{start}_cond_frames{name}"]) <= SCALED
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_normalised_actions_agree_zeros_past_the_end_included(data, start):
     stats = ActionStats(min=tuple(GOLDEN["min"][0]), max=tuple(GOLDEN["max"][0]))
     chunk = data.chunk(np.array([start]))
-    assert farthest(normalise(chunk.actions_BKA, stats)[0], GOLDEN[f"s{start}_pose"]) <= 1e-6
+    # 2 (a - min) / (max - min) - 1 within [-1, 1], ranges above 1.8: four operations on numbers
+    # of at most 2, here and there
+    ours = normalise(chunk.actions_BKA, stats)[0]
+    assert farthest(ours, GOLDEN[f"s{start}_pose"]) <= 4 * 2 * EPS
     assert int(chunk.action_is_pad_BK.sum()) == max(0, start + 32 - STEPS)
 
 
@@ -118,7 +123,8 @@ def test_images_of_another_shape_are_cut_and_resized_the_same(name, shape, key):
     wanted = GOLDEN[key]
     images: Tensor = torch.from_numpy(image(name, shape)).movedim(-1, -3)
     fitted = fit_images(images, wanted.shape[-2:])
-    assert farthest(to_signed(fitted)[0], wanted) <= 1e-6
+    # both resize 8-bit numbers to 8-bit numbers
+    assert farthest(to_signed(fitted)[0], wanted) <= SCALED
 
 
 def test_a_dataset_of_another_size_is_resized(root):

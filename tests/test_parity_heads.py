@@ -1,4 +1,9 @@
-"""Adapter and action U-Net at the published size give the published outputs."""
+"""Adapter and action U-Net at the published size give the published outputs.
+
+The bars are eight to ten times the float32 rounding that remains between two orders of the same
+sums: 1.2e-5 of the adapter, 2e-6 of the action U-Net, and of one after the other the adapter's,
+magnified by the second.
+"""
 
 import pytest
 import torch
@@ -53,7 +58,7 @@ def run_adapter(adapter: Adapter, tag: str, *, batch: int, frames: int, height: 
 )
 def test_the_adapter_agrees_at_other_sizes(heads, tag, batch, frames, height, width):
     ours = run_adapter(heads[0], tag, batch=batch, frames=frames, height=height, width=width)
-    assert farthest(ours, GOLDEN[f"adapter_{tag}"]) <= 1e-4  # float32 noise is 1.2e-5
+    assert farthest(ours, GOLDEN[f"adapter_{tag}"]) <= 1e-4
 
 
 def test_the_action_unet_agrees(heads):
@@ -61,7 +66,7 @@ def test_the_action_unet_agrees(heads):
     time, condition = tensor("in.act.emb", (2, 1280), 4.0), tensor("in.act.cond", (2, 6720), 3.4)
     with torch.no_grad():
         ours = heads[1](sample, time, condition)
-    assert farthest(ours, GOLDEN["action_unet"]) <= 2e-5  # float32 noise is 2e-6
+    assert farthest(ours, GOLDEN["action_unet"]) <= 2e-5
 
 
 def test_adapter_and_chained_action_unet_agree_at_256(heads):

@@ -44,6 +44,7 @@ def write_toy_dataset(
                 image[y - 6 : y + 6, x - 6 : x + 6] = (250, 40, 40)
                 frame[f"observation.images.{view}"] = image
             dataset.add_frame(frame)
-        dataset.save_episode()
+        # LeRobot's pool of encoders would fork a process with torch's threads
+        dataset.save_episode(parallel_encoding=False)
     dataset.finalize()
     return root

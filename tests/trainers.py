@@ -17,8 +17,8 @@ from vp_agent.folder import save_agent
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.train.settings import TrainSettings
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["vp_agent.train.trainer", "lerobot.datasets.lerobot_dataset"])
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["vp_agent.train.trainer", "lerobot.datasets.lerobot_dataset"])
 
 
 def toy_settings(folder: Path, start: VideoPolicy, **changes: Any) -> TrainSettings:
@@ -67,7 +67,7 @@ def start_trainers(
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
             }
-        process = _CONTEXT.Process(
+        process = FORKSERVER.Process(
             target=_train, args=(settings, environ, f"{log}.{rank}", before), daemon=True
         )
         process.start()

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from vp_agent.errors import require
 
@@ -15,14 +17,18 @@ class CacheSettings:
     with the same datasets, views, resolution and variants then reads what they made.
     """
 
-    data: Path | tuple[Path, ...]
+    data: Annotated[Path | tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")]
     """LeRobot v3 dataset folders or Hub repositories."""
     init: Path | None = None
     """Run folder, agent folder or Stable Video Diffusion, as for `vp-agent train`."""
     preset: str | None = None
+    """Configuration to start from scratch with, as for `vp-agent train`."""
     text_encoder: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+    """Text tower that goes with Stable Video Diffusion, as for `vp-agent train`."""
     views: tuple[str, ...] | None = None
+    """With --preset: cameras, in canvas order, instead of the preset's."""
     resolution: tuple[int, int] | None = None
+    """Height and width, instead of the preset's or the agent's."""
     key_map: tuple[str, ...] | None = None
     """How the datasets name things, as for `vp-agent train`."""
     jitter: bool = False
@@ -31,9 +37,11 @@ class CacheSettings:
     """Copies of a frame, the plain one included, where --jitter or the policy's image noise makes
     them differ."""
     rank: int = 0
+    """Which of the --world processes this one is, from 0."""
     world: int = 1
-    """This process encodes every world-th episode, beginning with its rank."""
+    """Processes that share the work; each encodes every world-th episode from its rank on."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto: on the GPU if there is one."""
 
     def __post_init__(self) -> None:
         require(

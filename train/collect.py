@@ -54,7 +54,7 @@ class CollectSettings:
     render_quality: RenderQuality = "full"
     """"fast" leaves out floor reflections; evaluate with the same."""
     seed: int = 100_000
-    """First seed; episodes use seed, seed + 1, ... (evaluations fly seeds from 0 on)"""
+    """First seed; episodes use seed, seed + 1, ... (evaluations fly seeds from 0 on)."""
     workers: int = 2
     """Simulator processes; the dataset does not depend on it."""
     noise: float = 0.0

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from vp_agent.errors import require
 
@@ -18,7 +20,7 @@ class TrainSettings:
     """vae: a small autoencoder; video: the U-Net; action: the head on the frozen U-Net; joint:
     U-Net and head; none: the head on a frozen U-Net that no video stage has tuned; policy: all of
     a Diffusion Policy, which has no other stage."""
-    data: Path | tuple[Path, ...]
+    data: Annotated[Path | tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")]
     """LeRobot v3 dataset folders or Hub repositories; several are mixed."""
     out: Path
     """Run folder; must not exist unless --resume."""
@@ -55,6 +57,7 @@ class TrainSettings:
     resolution: tuple[int, int] | None = None
     """Height and width to train at, instead of the preset's or the stage before's."""
     steps: int = 10_000
+    """Optimisation steps of the whole run."""
     batch_size: int = 16
     """Samples of one process and one pass; a step has this times processes times accumulation."""
     accumulation: int = 1
@@ -64,12 +67,17 @@ class TrainSettings:
     head_lr: float = 5e-5
     """Learning rate of the adapter and the action U-Net (or a Diffusion Policy's)."""
     warmup_steps: int = 0
+    """Steps in which the learning rates rise from 0 to theirs."""
     lr_schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rates go on after that: unchanged, or down to 0 along a cosine."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Of AdamW, with eps: as published; without weight decay it is the published Adam."""
     eps: float = 1e-8
+    """Of AdamW: what is added to the root of the squared gradients' mean."""
     weight_decay: float = 0.0
+    """Of AdamW: how strongly weights are pulled towards 0."""
     clip_norm: float = 1.0
+    """Largest norm of the gradient; longer ones are scaled down to it (inf: never)."""
     ema_decay: float = 0.999
     """Decay of the averaged weights that checkpoints carry; 0 keeps the last weights."""
     condition_dropout: float = 0.1
@@ -108,9 +116,13 @@ class TrainSettings:
     """With the cache: copies of a frame to draw from, where --jitter (the first copy is plain) or
     the policy's image noise makes them differ."""
     seed: int = 0
+    """Of everything random: which samples a step sees, their noise, fresh weights."""
     save_every: int = 500
+    """Steps between checkpoints."""
     eval_every: int = 500
+    """Steps between held-out metrics."""
     log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
     keep: int = 2
     """Newest checkpoints to keep."""
     keep_every: int | None = None
@@ -118,7 +130,9 @@ class TrainSettings:
     log_with: Literal["tensorboard", "wandb"] | None = None
     """Also log there (extras of these names); metrics.jsonl is always written."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Numbers that the network computes with: float32, or 16 bits where that is safe (GPUs)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto: on the GPU if there is one."""
     threads: int | None = None
     """CPU threads of torch; the default is torch's own choice."""
     resume: bool = False

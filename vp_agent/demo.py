@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vp_agent.evaluation.runner import EvalSettings, evaluate
-from vp_agent.evaluation.statistics import describe
 from vp_agent.files import atomic_dir
-from vp_agent.report import write_report
 
 MARK = "demo.txt"
 
@@ -37,6 +34,10 @@ def demo(settings: DemoSettings) -> Path:
     Raises:
         OutputExistsError: the output folder holds something that is not an earlier demo.
     """
+    from vp_agent.evaluation.runner import EvalSettings, evaluate  # SciPy, not needed for --help
+    from vp_agent.evaluation.statistics import describe
+    from vp_agent.report import write_report
+
     out = settings.out
     print(f"flying {settings.agent} in {settings.env}, {settings.episodes} episodes", flush=True)
     with atomic_dir(out, replaces=MARK) as folder:

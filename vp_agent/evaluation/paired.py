@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binomtest, norm
-
 from vp_agent.evaluation.statistics import wilson_interval
 
 ALPHA = 0.05  # of the one-sided test of non-inferiority
@@ -50,6 +48,8 @@ class PairedTable:
     def mcnemar_p(self) -> float:
         """Two-sided p of the exact McNemar test: the discordant pairs as throws of a fair coin."""
         discordant = self.only_a + self.only_b
+        from scipy.stats import binomtest  # half a second that --help does not need
+
         return float(binomtest(self.only_b, discordant).pvalue) if discordant else 1.0
 
     def interval(self, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -92,6 +92,8 @@ def pairs_needed(discordance: float, margin: float) -> int:
 
     n = (z_0.95 + z_0.80)^2 discordance / margin^2 (Nam 1997, Biometrics 53:1422), one-sided at 5 %.
     """
+    from scipy.stats import norm
+
     z = norm.ppf(1 - ALPHA) + norm.ppf(POWER)
     return math.ceil(z**2 * discordance / margin**2)
 

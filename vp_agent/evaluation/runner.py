@@ -125,11 +125,8 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
         VPAgentError: the policy, the suite or the journal does not fit.
     """
     episodes = schedule(settings)
+    check_output(settings)
     out = settings.out
-    if _holds_something(out) and not settings.resume:
-        raise OutputExistsError(
-            f"{out} is not empty; add --resume to go on with its journal, or choose another --out"
-        )
     started = time.perf_counter()
     with lanes_of(settings, at_most=len(episodes)) as (policy, lanes):
         check_fits(policy, settings)  # before the folder: a wrong agent leaves nothing behind
@@ -160,6 +157,15 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
             "--resume"
         )
     return results
+
+
+def check_output(settings: EvalSettings) -> None:
+    """Refuses a used output folder unless its journal is to go on."""
+    if _holds_something(settings.out) and not settings.resume:
+        raise OutputExistsError(
+            f"{settings.out} is not empty; add --resume to go on with its journal, or choose "
+            "another --out"
+        )
 
 
 def _holds_something(out: Path) -> bool:

@@ -6,8 +6,6 @@ from operator import attrgetter, itemgetter
 from statistics import fmean, median
 from typing import Any, TypeVar
 
-from scipy.stats import binomtest
-
 from vp_agent.evaluation.record import EpisodeRecord
 
 Row = TypeVar("Row")
@@ -18,6 +16,8 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> tupl
     """Wilson score interval of a success rate; (0, 1) before any episode."""
     if n == 0:
         return 0.0, 1.0
+    from scipy.stats import binomtest  # half a second that --help does not need
+
     interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
