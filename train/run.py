@@ -18,6 +18,7 @@ from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError, VP
 from vp_agent.files import MANIFEST, sha256, write_json, write_text
 from vp_agent.folder import check_manifest, fingerprint, is_beside
 from vp_agent.locate import locate
+from vp_agent.train.checkpoint import altered, doubtful, step_name
 from vp_agent.train.dataset_source import locate_dataset
 from vp_agent.train.launch import on_first
 from vp_agent.train.settings import TrainSettings
@@ -86,7 +87,7 @@ class Run:
                 )
 
     def checkpoint(self, step: int) -> Path:
-        return self.folder / f"step-{step:08d}"
+        return self.folder / step_name(step)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints there are, whole or not, oldest first."""
@@ -205,15 +206,16 @@ def broken(checkpoint: Path) -> str | None:
     agent = checkpoint / "agent"
     try:
         about = json.loads((checkpoint / "trainer.json").read_text())
+        if not isinstance(about, dict):
+            return "trainer.json holds no JSON object"
         known = {MANIFEST, *json.loads((agent / MANIFEST).read_text())}
         found = {str(x.relative_to(agent)) for x in agent.rglob("*") if x.is_file()}
         strays = [agent / name for name in sorted(found - known) if not is_beside(name)]
         if not strays:
             check_manifest(agent)
-            state = checkpoint / "trainer.safetensors"
-            # Checkpoints of old runs have no hash of it.
-            if sha256(state) != about.get("sha256", sha256(state)):
-                return f"{state.name} was altered (its sha256 differs)"
+            damage = altered(checkpoint, about)
+            if damage is not None:
+                return damage
     except (FileNotFoundError, ValueError) as error:
         return str(error)
     except OSError as error:
@@ -226,6 +228,9 @@ def broken(checkpoint: Path) -> str | None:
             f"{agent} holds files that no agent has; nothing was changed: "
             f"rm {shlex.join(map(str, strays))}, and give the command again"
         )
+    doubt = doubtful(checkpoint, about)
+    if doubt is not None:
+        raise AgentFolderError(doubt)
     return None
 
 

@@ -46,7 +46,9 @@ def find_agent(folder: Path) -> Path:
     candidates = [folder, folder / "agent", folder / "pretrained_model"]
     candidates.append(folder / "checkpoints" / "last" / "pretrained_model")
     if (folder / "latest").is_file():
-        candidates.append(folder / (folder / "latest").read_text().strip() / "agent")
+        candidates.append(
+            folder / (folder / "latest").read_text(errors="replace").strip() / "agent"
+        )
     for candidate in candidates:
         if (candidate / MANIFEST).is_file() or is_lerobot_policy(candidate):
             return candidate

@@ -10,8 +10,8 @@ from transformers import CLIPTokenizer
 from vp_agent.checkpoints.pretrained import TEXT_FILES, get_folder, pretrained_text_tower
 from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import AgentFolderError
-from vp_agent.folder import load_strictly
 from vp_agent.model.video_policy import VideoPolicy, blank_policy, init_heads
+from vp_agent.weights import load_strictly
 
 LICENCES = (
     "licences: Stable Video Diffusion has Stability AI's own (LICENSE.md of its repository, and it "

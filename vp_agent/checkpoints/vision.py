@@ -13,9 +13,9 @@ from vp_agent.checkpoints.pretrained import (
 )
 from vp_agent.diffusion_policy_config import DiffusionPolicyConfig
 from vp_agent.errors import AgentFolderError
-from vp_agent.folder import load_strictly
 from vp_agent.model.diffusion_policy import DiffusionPolicy
 from vp_agent.model.view_encoder import ViewEncoder
+from vp_agent.weights import load_strictly
 
 
 def start_from_encoder(
