@@ -33,8 +33,10 @@ from vp_agent.diffusion_policy_config import baseline
 from vp_agent.errors import AgentFolderError
 from vp_agent.folder import save_agent
 
-OUTCOMES = ("refused by name", "loads and plans", "refused, file not named", "raw error")
-OUTCOMES += ("loads, cannot plan",)
+OUTCOMES = [
+    *("refused by name", "loads and plans"),
+    *("refused, file not named", "raw error", "loads, cannot plan"),
+]
 MEMORY = 16 << 30  # of the address space: a gigantic allocation fails and does not kill
 CLIP = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "patch_size": 8}
 CLIP |= {"num_attention_heads": 2}
@@ -125,10 +127,11 @@ def main(settings: Settings) -> None:
     print(f"{table}\n\n{note}")
     if settings.out is not None:
         command = f"python benchmarks/folder_fuzz.py --count {settings.count}"
+        command += f" --seed {settings.seed} --out {settings.out}"
         settings.out.write_text(
-            f"# Damaged agent folders\n\n`{command} --seed {settings.seed} --out {settings.out}`\n\n"
-            "Random damages in copies of small agents of all kinds, hashes made anew. Right are the "
-            f"first two\ncolumns; the others must be 0.\n\n{table}\n\n{note}\n"
+            f"# Damaged agent folders\n\n`{command}`\n\n"
+            "Random damages in copies of small agents of all kinds, hashes made anew. Right are\n"
+            f"the first two columns; the others must be 0.\n\n{table}\n\n{note}\n"
         )
 
 

@@ -30,7 +30,7 @@ def damage(folder: Path, kind: str, rng: random.Random) -> str:
     return name
 
 
-def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def _leaves(value: Any, path: Any = ()) -> Iterator[tuple[Any, ...]]:
     if path:
         yield path
     pairs = value.items() if isinstance(value, dict) else enumerate(value)

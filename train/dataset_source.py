@@ -7,11 +7,14 @@ import av
 import numpy as np
 
 from vp_agent.errors import DatasetError, need
+from vp_agent.locate import split_revision
 from vp_agent.train.dataset_files import DatasetFiles, read_json
 
 
 def locate_dataset(data: Path) -> tuple[Path, str]:
-    """Folder and name of a LeRobot v3 dataset; a Hub repository is downloaded by LeRobot.
+    """Folder and name of a LeRobot v3 dataset.
+
+    A Hub repository, "owner/name" or "owner/name@revision", is downloaded by LeRobot.
 
     Raises:
         DatasetError: there is no such dataset, or it is of another version.
@@ -23,8 +26,8 @@ def locate_dataset(data: Path) -> tuple[Path, str]:
                 f"{data} is not a LeRobot dataset (no meta/info.json); "
                 "make one: vp-agent collect --env Robosuite-Lift-v0 --out DIR"
             )
-        name = root.as_posix()
-        root = _download(name)
+        name, revision = split_revision(root.as_posix())
+        root = _download(name, revision)
     version = str(read_json(root / "meta" / "info.json").get("codebase_version"))
     if not version.startswith("v3."):
         raise DatasetError(
@@ -35,10 +38,10 @@ def locate_dataset(data: Path) -> tuple[Path, str]:
     return root, name
 
 
-def _download(repo: str) -> Path:
+def _download(repo: str, revision: str | None) -> Path:
     datasets: Any = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
     try:
-        return Path(datasets.LeRobotDataset(repo).root)
+        return Path(datasets.LeRobotDataset(repo, revision=revision).root)
     except Exception as error:  # of the Hub's client, of requests and of LeRobot
         raise DatasetError(
             f"{repo} is no folder here and cannot be had from the Hub ({type(error).__name__}: "

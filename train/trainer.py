@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from vp_agent.errors import VPAgentError
 from vp_agent.folder import read_config
+from vp_agent.locate import hub_source, locate
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
 from vp_agent.train.batches import Batches
@@ -71,6 +72,9 @@ def train(settings: TrainSettings) -> Path:
             model.config = learn_actions(model.config, data, settings)
         samples = samples_per_step(settings, accelerator)
         done = f"{settings.stage}, {settings.steps} steps of {samples} on {data.name}"
+        if settings.init is not None and not settings.from_svd:
+            source = hub_source(settings.init, locate(settings.init))
+            done += f", from {source}" if source else ""
         model.config = model.config.replace(training=(*model.config.training, done))
         with open_run(settings, accelerator) as run, Interruption() as interruption:
             optimise(settings, accelerator, model, data, run, interruption, sharded=sharded)

@@ -155,6 +155,7 @@ def load_any_agent(
             raise AgentFolderError(f"{folder} cannot be read: {error}") from error
     config = read_any_config(folder)
     config = config if resolution is None else config.replace(resolution=resolution)
+    _check_parts(folder, config)
     tokenizer = read_tokenizer(folder / "tokenizer")
     model: AnyPolicy
     with _made_of(folder / "config.json"):
@@ -177,6 +178,20 @@ def load_any_agent(
         with _made_of(folder / "config.json"):
             try_plan(model)
     return model
+
+
+def _check_parts(folder: Path, config: AnyConfig) -> None:
+    """Compares what diffusers and transformers would read in the folder with config.json."""
+    parts = {"unet": "unet", "vae": "vae", "text_encoder": "text_encoder", "vision": "encoders"}
+    for name, part in parts.items():
+        path = folder / part / "config.json"
+        arguments = json.loads(json.dumps(getattr(config, name, {})))
+        for key, value in (read_strictly(path) if path.exists() else {}).items():
+            if key in arguments and (value, type(value)) != (arguments[key], type(arguments[key])):
+                raise AgentFolderError(
+                    f"{path}: {key} is {value!r}, config.json has {arguments[key]!r}; get the "
+                    "folder again"
+                )
 
 
 @contextmanager
@@ -232,8 +247,10 @@ def check_manifest(folder: Path) -> None:
     wanted = read_strictly(path)
     found = {name: x for name, x in hash_tree(folder).items() if not is_beside(name)}
     wanted = {name: x for name, x in wanted.items() if not is_beside(name)}
-    problems = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
-    problems += [f"{name} is not in the manifest" for name in sorted(found.keys() - wanted.keys())]
+    problems = [
+        f"{name} is missing (of {MANIFEST})" for name in sorted(wanted.keys() - found.keys())
+    ]
+    problems += [f"{name} is not in {MANIFEST}" for name in sorted(found.keys() - wanted.keys())]
     problems += [
         f"{name} was altered (its sha256 is not the one in {MANIFEST})"
         for name in sorted(wanted.keys() & found.keys())

@@ -113,7 +113,7 @@ def text_tower(
     )
     require(
         len(vocabulary) <= config.vocab_size,
-        f"text_encoder.vocab_size is {config.vocab_size}, the tokenizer has {len(vocabulary)} words",
+        f"text_encoder.vocab_size is {config.vocab_size}, but there are {len(vocabulary)} words",
     )
     return CLIPTextModelWithProjection(config).requires_grad_(False)
 
