@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from small import SMALL, small_model
 from toy_data import write_toy_dataset
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
 from vp_agent.errors import AgentFolderError, ConfigError
-from vp_agent.files import hash_tree
+from vp_agent.files import hash_tree, sha256, write_json
 from vp_agent.folder import save_agent
 from vp_agent.train.run import Run
 from vp_agent.train.settings import TrainSettings
@@ -115,4 +116,39 @@ def test_a_run_from_before_the_data_was_noted_goes_on(run):
     config = json.loads((run.out / "config.json").read_text())
     config.pop("data_fingerprints", None)
     (run.out / "config.json").write_text(json.dumps(config))
+    train(run)
+
+
+def _about(run: TrainSettings, **changes: object) -> None:
+    path = run.out / "step-00000002/trainer.json"
+    about = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({name: x for name, x in about.items() if x is not ...}))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"step": 1}, {"scaler": {"scale": 2.0}}, {"more": 1}, {"sha256": "0"}]
+)
+def test_an_altered_trainer_json_is_passed_over(run, capsys, changes):
+    _about(run, **changes)
+    assert Run(folder=run.out).latest() == run.out / "step-00000001"
+    assert "step-00000002 is passed over: trainer." in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_a_hash_is_refused_and_kept(run):
+    _about(run, sha256=...)
+    _refuses(run, AgentFolderError, r"no sha256.*nothing was changed.*sha256sum \S+trainer.safe")
+
+
+def test_a_checkpoint_under_another_steps_name_is_refused_and_kept(run):
+    (run.out / "step-00000002").rename(run.out / "step-00000009")
+    _refuses(run, AgentFolderError, "step-00000009 holds step 2; nothing was changed")
+
+
+def test_a_checkpoint_whose_hash_covers_the_weights_alone_goes_on(run):
+    for folder in run.out.glob("step-*"):  # as versions until 0.1 wrote them
+        state = folder / "trainer.safetensors"
+        save_file(load_file(state), state)
+        step = int(folder.name.removeprefix("step-"))
+        write_json(folder / "trainer.json", {"step": step, "scaler": None, "sha256": sha256(state)})
+    assert Run(folder=run.out).latest() == run.out / "step-00000002"
     train(run)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from small import SMALL, small_model
 from trainers import toy_settings
 
@@ -17,7 +18,7 @@ pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
 from vp_agent.cli import main
 from vp_agent.errors import ConfigError
-from vp_agent.files import hash_tree
+from vp_agent.files import hash_tree, sha256
 from vp_agent.folder import save_agent
 from vp_agent.presets import PRESETS
 from vp_agent.train.checkpoint import (
@@ -131,7 +132,11 @@ def test_a_run_from_before_processes_were_noted_goes_on(run, whole):
     (run.out / "config.json").write_text(json.dumps(config))
     shutil.rmtree(run.out / "step-00000003")
     for about in run.out.glob("step-*/trainer.json"):
-        about.write_text(json.dumps({"step": int(about.parent.name[5:])}))
+        # As it was: the hash is of the weights alone.
+        state = about.with_name("trainer.safetensors")
+        save_file(load_file(state), state)
+        step = int(about.parent.name[5:])
+        about.write_text(json.dumps({"step": step, "sha256": sha256(state)}))
     train(run)
     assert (run.out / "step-00000003/trainer.safetensors").read_bytes() == (
         whole.out / "step-00000003/trainer.safetensors"

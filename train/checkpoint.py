@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -19,6 +19,9 @@ from vp_agent.folder import load_any_agent, weight_files, write_description, wri
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.train.lora import merged_state
 from vp_agent.train.shards import part_of, whole
+
+STATE = "trainer.safetensors"
+ABOUT = "about"  # its metadata: what trainer.json says, but the hash
 
 
 class CheckpointError(VPAgentError, OSError):
@@ -90,6 +93,7 @@ def save_checkpoint(
         CheckpointError: the disk is full or may not be written.
     """
     about: dict[str, Any] = {"step": step, "scaler": scaler.state_dict() if scaler else None}
+    noted = {ABOUT: json.dumps(about, sort_keys=True)}  # so the weights' hash covers it as well
     try:
         with atomic_dir(folder, replaces="*") as tmp:  # of a run that went on before it
             agent = tmp / "agent"
@@ -98,14 +102,51 @@ def save_checkpoint(
                 write_part(tensors[part], agent, part)
             note = {"Checkpoint": f"step {step} of the last stage"}
             write_description(model, agent, card=model_card(model.config, about=note))
-            save_file(dict(tensors["trainer"]), tmp / "trainer.safetensors")
-            about["sha256"] = sha256(tmp / "trainer.safetensors")
-            write_json(tmp / "trainer.json", about)
+            save_file(dict(tensors["trainer"]), tmp / STATE, metadata=noted)
+            write_json(tmp / "trainer.json", {**about, "sha256": sha256(tmp / STATE)})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written ({error}); the one before it is "
             "intact: free some space, or allow writing, and go on with --resume"
         ) from error
+
+
+def altered(folder: Path, about: Mapping[str, Any]) -> str | None:
+    """What was altered in a checkpoint's weights or trainer.json (`about`), by their hash."""
+    if "sha256" in about and sha256(folder / STATE) != about["sha256"]:
+        return f"{STATE} was altered (its sha256 is not the one in trainer.json)"
+    try:
+        with safe_open(folder / STATE, framework="pt") as file:
+            noted = (file.metadata() or {}).get(ABOUT)
+    except SafetensorError as error:
+        return f"{STATE} cannot be read: {error}"
+    if noted is not None:  # early versions covered the weights alone
+        rest = {name: value for name, value in about.items() if name != "sha256"}
+        if json.dumps(rest, sort_keys=True) != noted:
+            return f"trainer.json was altered ({STATE} was saved with {noted})"
+    return None
+
+
+def doubtful(folder: Path, about: Mapping[str, Any]) -> str | None:
+    """Why a checkpoint without damage must not be gone on from, and what to do; or None."""
+    if "sha256" not in about:
+        return (
+            f"{folder}/trainer.json has no sha256, so nobody can tell whether {STATE} is whole; "
+            "nothing was changed. If you trust it (a run of an early version), write into it "
+            f'"sha256": the first word of sha256sum {folder}/{STATE}; else move {folder} away'
+        )
+    step = about.get("step")
+    if type(step) is not int or folder.name != step_name(step):
+        return (
+            f"{folder} holds step {step!r}; nothing was changed: give the folder that step's name "
+            "back (step-XXXXXXXX), or move it away"
+        )
+    return None
+
+
+def step_name(step: int) -> str:
+    """Name of a step's checkpoint in its run folder."""
+    return f"step-{step:08d}"
 
 
 def load_checkpoint(
@@ -116,7 +157,7 @@ def load_checkpoint(
     scaler: torch.amp.GradScaler | None = None,
 ) -> int:
     """Restores weights, optimiser and average bit for bit; returns the step."""
-    state = load_file(folder / "trainer.safetensors")
+    state = load_file(folder / STATE)
     about = json.loads((folder / "trainer.json").read_text())
     parameters = trainable(model)
     average = dict(load_any_agent(folder / "agent").named_parameters()) if ema is not None else {}

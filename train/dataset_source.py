@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vp_agent.errors import DatasetError, need
+from vp_agent.locate import split_revision
 from vp_agent.train.dataset_files import Unreadable, read_json
 
 
@@ -26,7 +27,9 @@ def _instead(root: Path) -> str:
 
 
 def locate_dataset(data: Path) -> tuple[Path, str]:
-    """Folder and name of a LeRobot v3 dataset; a Hub repository is downloaded by LeRobot.
+    """Folder and name of a LeRobot v3 dataset.
+
+    A Hub repository, "owner/name" or "owner/name@revision", is downloaded by LeRobot.
 
     Raises:
         DatasetError: there is no such dataset, or it is of another version.
@@ -35,8 +38,8 @@ def locate_dataset(data: Path) -> tuple[Path, str]:
     if not (root / "meta").is_dir():
         if root.exists() or root.is_absolute() or len(root.parts) != 2 or root.parts[0] == "..":
             check_is_dataset(root)
-        name = root.as_posix()
-        root = _download(name)
+        name, revision = split_revision(root.as_posix())
+        root = _download(name, revision)
     info = read_json(root / "meta" / "info.json")
     if not isinstance(info, dict):
         raise Unreadable(root / "meta" / "info.json", "it holds no JSON object")
@@ -50,10 +53,10 @@ def locate_dataset(data: Path) -> tuple[Path, str]:
     return root, name
 
 
-def _download(repo: str) -> Path:
+def _download(repo: str, revision: str | None) -> Path:
     datasets: Any = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
     try:
-        return Path(datasets.LeRobotDataset(repo).root)
+        return Path(datasets.LeRobotDataset(repo, revision=revision).root)
     except Exception as error:  # of the Hub's client, of requests and of LeRobot
         raise DatasetError(
             f"{repo} is no folder here and cannot be had from the Hub ({type(error).__name__}: "

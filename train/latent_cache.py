@@ -11,7 +11,6 @@ pass, then training reads a few kilobytes per sample. What a sample would draw a
 import hashlib
 import json
 import mmap
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vp_agent.errors import DatasetError
+from vp_agent.files import atomic_file
 from vp_agent.folder import AnyPolicy
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
@@ -224,10 +224,8 @@ def encode_instructions(model: AnyPolicy, data: Demonstrations, *, cache: bool) 
     name = _hash([json.dumps(about).encode(), _hash_weights(model.text_encoder).encode()])
     path = data.root / FOLDER / f"text-{name}.npy"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.stem}.{os.getpid()}.npy")
-        np.save(part, _encode_texts(model, data.tasks).cpu().float().numpy())
-        os.replace(part, path)
+        with atomic_file(path) as tmp:
+            np.save(tmp, _encode_texts(model, data.tasks).cpu().float().numpy())
     try:
         return torch.from_numpy(np.load(path)).to(model.device)
     except (OSError, ValueError, EOFError) as error:

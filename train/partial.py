@@ -46,8 +46,8 @@ def open_partial(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Ite
 
 
 def check_unused(out: Path) -> None:
-    """Raises `OutputExistsError` if `out` is there."""
-    if out.exists():
+    """Raises `OutputExistsError` if `out` is there, be it as a link to nothing."""
+    if out.exists() or out.is_symlink():
         raise OutputExistsError(f"{out} exists already; give another --out or remove it")
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -16,9 +15,10 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError, VPAgentError
-from vp_agent.files import MANIFEST, sha256, write_json
+from vp_agent.files import MANIFEST, sha256, write_json, write_text
 from vp_agent.folder import check_manifest, fingerprint, is_beside
 from vp_agent.locate import locate
+from vp_agent.train.checkpoint import altered, doubtful, step_name
 from vp_agent.train.dataset_source import locate_dataset
 from vp_agent.train.launch import on_first
 from vp_agent.train.settings import TrainSettings
@@ -53,7 +53,8 @@ class Run:
         wanted["data_fingerprints"] = data_fingerprints(settings)
         path = self.folder / "config.json"
         if not settings.resume:
-            if any(entry.name != LOCK for entry in self.folder.iterdir()):
+            # Hidden: the lock, and what a kill may leave before there is anything else.
+            if any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
                 raise OutputExistsError(f"{self.folder} exists; give --resume or another --out")
             write_json(path, wanted)
             return
@@ -86,7 +87,7 @@ class Run:
                 )
 
     def checkpoint(self, step: int) -> Path:
-        return self.folder / f"step-{step:08d}"
+        return self.folder / step_name(step)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints there are, whole or not, oldest first."""
@@ -120,15 +121,10 @@ class Run:
         for old in self.checkpoints()[: -settings.keep]:
             if settings.keep_every is None or _step(old) % settings.keep_every:
                 # Out of sight first: a kill in between must not leave half a checkpoint.
-                shutil.rmtree(old.rename(self.folder / f".{old.name}.old"))
+                _remove(old.rename(self.folder / f".{old.name}.old"))
 
     def _point_to(self, checkpoint: Path) -> None:
-        pointer = self.folder / "latest.tmp"
-        with open(pointer, "w") as file:
-            file.write(checkpoint.name)
-            file.flush()
-            os.fsync(file.fileno())
-        pointer.replace(self.folder / "latest")
+        write_text(self.folder / "latest", checkpoint.name)
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
@@ -138,8 +134,8 @@ class Run:
     def take_up(self) -> Path | None:
         """Clears away what a killed process left; returns the checkpoint to go on from."""
         latest = self.latest()  # first, as it may refuse
-        for rest in [*self.folder.glob(".step-*"), *self.folder.glob("*.tmp")]:
-            shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+        for rest in {*self.folder.glob(".step-*"), *self.folder.glob(".*.tmp-*")}:
+            _remove(rest)
         if latest is not None:
             self._point_to(latest)
         else:
@@ -147,7 +143,7 @@ class Run:
         step = 0 if latest is None else _step(latest)
         for newer in self.checkpoints():  # broken, or it would be the latest
             if _step(newer) > step:
-                shutil.rmtree(newer)
+                _remove(newer)
         self._forget_after(step)
         return latest
 
@@ -157,9 +153,7 @@ class Run:
         if path.is_file():
             lines = [x for x in path.read_text().splitlines() if x.endswith("}")]
             kept = [line for line in lines if json.loads(line)["step"] <= step]
-            partial = path.with_suffix(".tmp")
-            partial.write_text("".join(f"{line}\n" for line in kept))
-            partial.replace(path)
+            write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 @contextmanager
@@ -191,6 +185,14 @@ def open_run(settings: TrainSettings, accelerator: Accelerator) -> Iterator[Run]
         lock.release()
 
 
+def _remove(path: Path) -> None:
+    """Deletes a file, a folder or a link, but nothing that a link points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
@@ -204,15 +206,16 @@ def broken(checkpoint: Path) -> str | None:
     agent = checkpoint / "agent"
     try:
         about = json.loads((checkpoint / "trainer.json").read_text())
+        if not isinstance(about, dict):
+            return "trainer.json holds no JSON object"
         known = {MANIFEST, *json.loads((agent / MANIFEST).read_text())}
         found = {str(x.relative_to(agent)) for x in agent.rglob("*") if x.is_file()}
         strays = [agent / name for name in sorted(found - known) if not is_beside(name)]
         if not strays:
             check_manifest(agent)
-            state = checkpoint / "trainer.safetensors"
-            # Checkpoints of old runs have no hash of it.
-            if sha256(state) != about.get("sha256", sha256(state)):
-                return f"{state.name} was altered (its sha256 differs)"
+            damage = altered(checkpoint, about)
+            if damage is not None:
+                return damage
     except (FileNotFoundError, ValueError) as error:
         return str(error)
     except OSError as error:
@@ -225,6 +228,9 @@ def broken(checkpoint: Path) -> str | None:
             f"{agent} holds files that no agent has; nothing was changed: "
             f"rm {shlex.join(map(str, strays))}, and give the command again"
         )
+    doubt = doubtful(checkpoint, about)
+    if doubt is not None:
+        raise AgentFolderError(doubt)
     return None
 
 

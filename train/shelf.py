@@ -62,7 +62,7 @@ class Shelf:
         """Makes the empty file, or finds it; returns where its rows begin."""
         self._filling.mkdir(parents=True, exist_ok=True)
         # The same bytes whoever is first, so processes that start together cannot disagree.
-        descriptor = os.open(self._filling / ARRAY, os.O_CREAT | os.O_RDWR, 0o644)
+        descriptor = os.open(self._filling / ARRAY, os.O_CREAT | os.O_RDWR, 0o666)
         with os.fdopen(descriptor, "r+b") as file:
             header = {"descr": "<f2", "fortran_order": False, "shape": self.shape}
             np.lib.format.write_array_header_1_0(file, header)

@@ -2,6 +2,8 @@
 
 import math
 import os
+import signal
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +20,7 @@ from tqdm import tqdm
 
 from vp_agent.errors import VPAgentError
 from vp_agent.folder import read_config
+from vp_agent.locate import hub_source, locate
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
 from vp_agent.train.batches import Batches
@@ -29,6 +32,7 @@ from vp_agent.train.checkpoint import (
     trainable,
 )
 from vp_agent.train.holdout import evaluate_holdout
+from vp_agent.train.interruption import Interruption, TrainingStopped
 from vp_agent.train.launch import on_first, start_processes
 from vp_agent.train.meter import Meter
 from vp_agent.train.mixture import Mixture, learn_actions, open_mixture
@@ -49,7 +53,11 @@ class NonFiniteLoss(VPAgentError, RuntimeError):
 
 
 def train(settings: TrainSettings) -> Path:
-    """Runs one stage; returns the last checkpoint's folder."""
+    """Runs one stage; returns the last checkpoint's folder.
+
+    Raises:
+        TrainingStopped: a signal came; the step it came in is saved.
+    """
     if settings.threads:
         torch.set_num_threads(settings.threads)
     sharded = asks_for_shards(os.environ, settings)
@@ -64,9 +72,12 @@ def train(settings: TrainSettings) -> Path:
             model.config = learn_actions(model.config, data, settings)
         samples = samples_per_step(settings, accelerator)
         done = f"{settings.stage}, {settings.steps} steps of {samples} on {data.name}"
+        if settings.init is not None and not settings.from_svd:
+            source = hub_source(settings.init, locate(settings.init))
+            done += f", from {source}" if source else ""
         model.config = model.config.replace(training=(*model.config.training, done))
-        with open_run(settings, accelerator) as run:
-            optimise(settings, accelerator, model, data, run, sharded=sharded)
+        with open_run(settings, accelerator) as run, Interruption() as interruption:
+            optimise(settings, accelerator, model, data, run, interruption, sharded=sharded)
     return run.checkpoint(settings.steps)
 
 
@@ -76,10 +87,11 @@ def optimise(
     model: VideoPolicy,
     data: Mixture,
     run: Run,
+    interruption: Interruption,
     *,
     sharded: bool,
 ) -> None:
-    """The loop, from the run's last checkpoint, if it has one, to the last step."""
+    """The loop, from the run's last checkpoint, if it has one, to the last step or a signal."""
     model.to(accelerator.device)
     choose_trainable(model, settings)
     if sharded:
@@ -125,6 +137,8 @@ def optimise(
         desc=settings.stage,
         disable=not accelerator.is_main_process,
     )
+    stop, step = 0, first
+    interruption.listen()
     for step in range(first + 1, settings.steps + 1):
         generator = torch.Generator().manual_seed(
             mix(settings.seed, settings.stage, step, accelerator.process_index)
@@ -180,19 +194,27 @@ def optimise(
             accelerator.log(metrics, step=step)
             if "latent_std" in metrics:  # the diffusion wants latents of unit variance
                 set_latent_scale(model, 1 / metrics["latent_std"])
-        if step % settings.save_every == 0 or step == settings.steps:
+        stop = interruption.agreed(accelerator)
+        if step % settings.save_every == 0 or step == settings.steps or stop:
             folder, tensors, first_process = run.checkpoint(step), {}, accelerator.is_main_process
             if sharded or first_process:
                 tensors = checkpoint_tensors(model, optimizer, ema, keep=first_process)
             on_first(accelerator, save_checkpoint, folder, step, model, tensors, accelerator.scaler)
             del tensors  # at full size tens of gigabytes
             on_first(accelerator, run.keep, folder, settings)
+        if stop:
+            break
     bar.close()
     accelerator.wait_for_everyone()
     # DDP holds the process group; outliving it, it would wait for its threads and they for Python.
     del stage_model
     accelerator.free_memory()
     accelerator.end_training()
+    if stop and step < settings.steps:
+        if accelerator.is_main_process:
+            name = signal.Signals(stop).name
+            print(f"{name}: step {step} is saved in {folder}; go on with --resume", file=sys.stderr)
+        raise TrainingStopped(stop)
 
 
 def samples_per_step(settings: TrainSettings, accelerator: Accelerator) -> int:

@@ -22,7 +22,7 @@ from vp_agent.diffusion.draw import draw
 from vp_agent.diffusion_policy_config import DdimConfig
 from vp_agent.errors import ConfigError
 from vp_agent.folder import AnyConfig, fingerprint, load_any_agent, save_agent
-from vp_agent.locate import locate
+from vp_agent.locate import hub_source, locate
 from vp_agent.model.compile import compile_model
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.observation import Observation, read_observation
@@ -66,6 +66,7 @@ class VideoPolicyAgent:
     tier: str
     sampler: TierConfig | DdimConfig  # of the model's kind
     fingerprint: str = "unsaved"
+    source: str = ""  # "owner/name@commit" of what came from the Hub
     current_plan: Plan | None = field(default=None, init=False)
     _lanes: dict[int, _Lane] = field(default_factory=dict, init=False)
     _seeds: int | Sequence[int] = field(default=0, init=False)
@@ -82,35 +83,39 @@ class VideoPolicyAgent:
         guidance: float | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
         compile: bool = False,
+        revision: str | None = None,
     ) -> "VideoPolicyAgent":
         """Loads an agent.
 
         Args:
-            name: a folder, "packaged:NAME" for an agent inside this package, or a Hub repository.
+            name: a folder, "packaged:NAME" for an agent inside this package, or a Hub repository
+                ("owner/name" or "owner/name@revision").
             device: "auto" takes a GPU if there is one.
             tier: name of one of the configuration's sampler settings.
             steps: network evaluations, instead of the tier's.
             guidance: classifier-free guidance scale, instead of the tier's.
             dtype: of the weights; the VAE and the sampler's state stay in float32.
             compile: for GPUs: channels-last and torch.compile; the first plan is slow.
+            revision: branch, tag or commit of a Hub repository.
 
         Raises:
-            AgentFolderError: the folder is incomplete, altered, or its weights do not fit.
-            ConfigError: config.json has an unknown field or a value that does not fit, or there is
-                no such device.
+            AgentFolderError: the folder is incomplete, altered, or makes no agent that plans
+                (`AgentConfigError`, which is a `ConfigError`, too: because of its config.json).
+            ConfigError: there is no such device.
             UnknownNameError: there is no such tier.
         """
         if dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"dtype must be float32 or bfloat16, not {dtype!r}")
-        device, folder = choose_device(device), locate(name)
+        device, folder = choose_device(device), locate(name, revision=revision)
         model = load_any_agent(folder, device=device, dtype=getattr(torch, dtype))
         if compile:
             if not isinstance(model, VideoPolicy):
                 raise ConfigError(f"compile is for Video Policies, {name} is {model.config.policy}")
             compile_model(model)
         sampler = model.config.tier(tier).changed(steps=steps, guidance=guidance)
-        name = model.config.default_tier if tier == "default" else tier
-        return cls(model, name, sampler, fingerprint=fingerprint(folder))
+        tier = model.config.default_tier if tier == "default" else tier
+        source = hub_source(name, folder, revision=revision)
+        return cls(model, tier, sampler, fingerprint=fingerprint(folder), source=source)
 
     @property
     def config(self) -> AnyConfig:
@@ -230,7 +235,8 @@ class VideoPolicyAgent:
         Raises:
             OutputExistsError: the folder holds something that is no agent.
         """
-        card = model_card(self.config, results=[Path(path) for path in results])
+        about = {"Loaded from": self.source} if self.source else {}
+        card = model_card(self.config, results=[Path(path) for path in results], about=about)
         save_agent(self.model, Path(folder), card=card)
 
     def push_to_hub(

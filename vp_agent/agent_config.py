@@ -4,11 +4,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from numbers import Integral, Real
+from typing import Any, Literal, TypeVar, get_origin
 
 import cattrs
 from cattrs.v import format_exception
 
+from vp_agent.config_bounds import LARGEST_CLIP, check_bounds
 from vp_agent.errors import ConfigError, UnknownNameError, closest, require
 
 Config = TypeVar("Config", bound="AgentConfig")
@@ -108,6 +110,12 @@ class AgentConfig:
             len(self.action_names) in (0, self.action_dim),
             f"{len(self.action_names)} action_names for action_dim {self.action_dim}",
         )
+        pixels = len(self.views) * self.frames_per_view * math.prod(self.resolution)
+        require(
+            pixels <= LARGEST_CLIP,
+            f"{len(self.views)} views of {self.frames_per_view} frames at {self.resolution} are "
+            f"{pixels} pixels; at most {LARGEST_CLIP} fit",
+        )
 
     @property
     def env_kwargs(self) -> dict[str, Any]:
@@ -143,6 +151,7 @@ class AgentConfig:
         Raises:
             ConfigError: a field is unknown or has a value that does not fit.
         """
+        check_bounds(values)
         return structure(values, cls)
 
     def replace(self: "Config", **changes: Any) -> "Config":
@@ -150,7 +159,35 @@ class AgentConfig:
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
 
+def _strictly(kind: Any, words: str) -> Any:
+    """A hook that takes what is of this kind already: cattrs would make 1 of True and of "1"."""
+
+    def hook(value: Any, wanted: type) -> Any:
+        if not isinstance(value, kind) or (isinstance(value, bool) and wanted is not bool):
+            raise ConfigError(f"expected {words}, got {value!r}")
+        return wanted(value)
+
+    return hook
+
+
 _converter = cattrs.Converter(forbid_extra_keys=True)
+for _wanted, _kind, _words in (
+    (int, Integral, "a whole number"),
+    (float, Real, "a number"),
+    (bool, bool, "true or false"),
+    (str, str, "text"),
+):
+    _converter.register_structure_hook(_wanted, _strictly(_kind, _words))
+_any_tuple = _converter.get_structure_hook(tuple[str, ...])
+
+
+def _list(value: Any, wanted: Any) -> Any:
+    if not isinstance(value, list | tuple):  # of a text, cattrs would take the letters
+        raise ConfigError(f"expected a list, got {value!r}")
+    return _any_tuple(value, wanted)
+
+
+_converter.register_structure_hook_func(lambda kind: get_origin(kind) is tuple, _list)
 
 
 def structure(values: Mapping[str, Any], cls: type[Any]) -> Any:

@@ -117,7 +117,7 @@ def _action_words(size: int) -> str:
 
 
 def _metadata(config: AgentConfig, evaluations: Sequence[Mapping[str, Any]]) -> ModelCardData:
-    base = re.match(r"[\w.-]+/[\w.-]+(?=[, ])", config.origin + " ")
+    base = re.match(r"[\w.-]+/[\w.-]+(?=(@\S+)?[, ])", config.origin + " ")
     licence: dict[str, Any] = {"license": LICENCE}
     if config.origin:
         licence = {

@@ -24,7 +24,7 @@ class DdpmConfig:
     train_steps: int = 50
     beta_start: float = 0.0001
     beta_end: float = 0.02
-    beta_schedule: str = "squaredcos_cap_v2"
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "squaredcos_cap_v2"
     perturbation: float = 0.1
 
 

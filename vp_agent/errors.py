@@ -30,6 +30,14 @@ class AgentFolderError(VPAgentError, ValueError):
     """An agent folder or checkpoint that is incomplete, altered or of another shape."""
 
 
+class AgentConfigError(AgentFolderError, ConfigError):
+    """An agent folder whose config.json does not fit, or of which no network can be built."""
+
+
+class PlanError(VPAgentError, ArithmeticError):
+    """A plan with numbers that are not finite; none of its actions was executed."""
+
+
 class OutputExistsError(VPAgentError, FileExistsError):
     """An output folder that already holds something."""
 

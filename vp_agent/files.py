@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all; links are followed, modes follow the umask."""
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +25,22 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _keep_mode(old: Path, new: Path) -> None:
+    """What is replaced keeps its mode; what is new has the umask's, which `open` and `mkdir` ask.
+
+    (tempfile's functions do not: theirs is for the owner alone.)
+    """
+    if old.exists():
+        os.chmod(new, stat.S_IMODE(old.stat().st_mode))
+
+
 @contextmanager
 def atomic_dir(target: Path, *, replaces: str | None = None) -> Iterator[Path]:
     """A temporary sibling of `target` to fill; renamed to `target` when the block ends well.
 
-    If the block raises (a full disk, a kill), `target` is as it was. A kill at the one moment
-    between the two renames of a replacement leaves the old folder in `.NAME.old-*` beside it.
+    Of a link, the folder it points to is written. If the block raises (a full disk, a kill),
+    `target` is as it was. A kill at the one moment between the two renames of a replacement leaves
+    the old folder in `.NAME.old-*` beside it.
 
     Args:
         target: the folder to make.
@@ -38,7 +50,7 @@ def atomic_dir(target: Path, *, replaces: str | None = None) -> Iterator[Path]:
     Raises:
         OutputExistsError: `target` is a file, or holds something else.
     """
-    target = Path(target)
+    target = Path(os.path.realpath(target))
     if target.exists():
         if not target.is_dir():
             raise OutputExistsError(f"{target} is a file; a folder is to be made there")
@@ -48,41 +60,76 @@ def atomic_dir(target: Path, *, replaces: str | None = None) -> Iterator[Path]:
                 f"{target} is not empty{lacks}; remove it or choose another folder"
             )
     target.parent.mkdir(parents=True, exist_ok=True)
-    tmp = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+    tmp = _sibling(target, "tmp")
+    tmp.mkdir()
     try:
         yield tmp
-        for path in sorted(tmp.rglob("*")):
+        mode = stat.S_IMODE(tmp.stat().st_mode)  # the umask's; some libraries write files as 0600
+        for path in sorted(x for x in tmp.rglob("*") if not x.is_symlink()):
+            path.chmod(mode if path.is_dir() else mode & 0o666)
             _fsync(path)
-        os.chmod(tmp, 0o755)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-            os.rename(target, old / target.name)
-            os.rename(tmp, target)
-            shutil.rmtree(old)
-        else:
-            os.rename(tmp, target)
+        _keep_mode(target, tmp)
+        _put_in_place(tmp, target)
         _fsync(target.parent)
     except BaseException:
         shutil.rmtree(tmp, ignore_errors=True)
         raise
 
 
+def _sibling(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{kind}-{secrets.token_hex(4)}")
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    """Renames a folder to one that may be there, also while others do the same."""
+    old = _sibling(target, "old")
+    while True:
+        try:
+            os.rename(new, target)  # to nothing, or over an empty folder
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        old.mkdir(exist_ok=True)
+        try:
+            os.rename(target, old / secrets.token_hex(4))
+        except FileNotFoundError:
+            continue  # another process has just put it away
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary sibling of `path` to write; renamed to it when the block ends well.
+
+    Of a link, the file it points to is written. A device or a pipe is written as it is.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tmp = target.with_name(f".{target.stem}.tmp-{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield tmp
+        _fsync(tmp)
+        _keep_mode(target, tmp)
+        os.replace(tmp, target)
+    except BaseException:
+        tmp.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8; `path` holds the old text or the new, never a part."""
+    with atomic_file(path) as tmp:
+        tmp.write_text(text, "utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as JSON; `path` holds the old text or the new, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, tmp = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(value, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(tmp, 0o644)
-        os.replace(tmp, path)
-    except BaseException:
-        Path(tmp).unlink(missing_ok=True)
-        raise
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_object(path: Path, *, error: type[VPAgentError], fix: str) -> dict[str, Any]:

@@ -6,19 +6,18 @@ weight file, our configuration inside LeRobot's, the tokenizer, no hashes.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import EulerDiscreteScheduler
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
 from vp_agent.config import TierConfig, VideoPolicyConfig
 from vp_agent.diffusion_policy_config import DiffusionPolicyConfig
-from vp_agent.errors import AgentFolderError, ConfigError
+from vp_agent.errors import AgentConfigError, AgentFolderError, ConfigError
 from vp_agent.files import MANIFEST, atomic_dir, hash_tree, sha256, write_json
 from vp_agent.locate import LEROBOT_WEIGHTS, is_lerobot_policy
 from vp_agent.model.diffusion_policy import (
@@ -26,8 +25,11 @@ from vp_agent.model.diffusion_policy import (
     blank_diffusion_policy,
     noise_schedule,
 )
-from vp_agent.model.text import save_tokenizer
+from vp_agent.model.text import read_tokenizer, save_tokenizer
 from vp_agent.model.video_policy import VideoPolicy, blank_policy
+from vp_agent.strict_json import read_strictly
+from vp_agent.trial import is_small, try_plan, try_shapes
+from vp_agent.weights import read_weights
 
 # part of the model -> its weight file, as diffusers, transformers and we name them
 WEIGHTS = {
@@ -139,29 +141,70 @@ def load_any_agent(
             `grid`, or its action head does not fit.
 
     Raises:
-        AgentFolderError: a file is missing, extra, altered, or holds other tensors than expected.
-        ConfigError: config.json has an unknown field or a value that does not fit.
+        AgentFolderError: a file is missing, extra, altered, or holds other tensors than expected;
+            config.json has an unknown field or a value that does not fit (`AgentConfigError`); or
+            the network that is made of them does not plan.
+        ConfigError: the agent cannot go on at `resolution`.
     """
     folder = Path(folder)
     from_lerobot = is_lerobot_policy(folder)
     if not from_lerobot:
-        check_manifest(folder)
+        try:
+            check_manifest(folder)
+        except OSError as error:
+            raise AgentFolderError(f"{folder} cannot be read: {error}") from error
     config = read_any_config(folder)
     config = config if resolution is None else config.replace(resolution=resolution)
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    _check_parts(folder, config)
+    tokenizer = read_tokenizer(folder / "tokenizer")
     model: AnyPolicy
-    if isinstance(config, DiffusionPolicyConfig):
-        model = blank_diffusion_policy(config, tokenizer=tokenizer)
-    else:
-        model = blank_policy(config, tokenizer=tokenizer)
+    with _made_of(folder / "config.json"):
+        if isinstance(config, DiffusionPolicyConfig):
+            model = blank_diffusion_policy(config, tokenizer=tokenizer)
+        else:
+            model = blank_policy(config, tokenizer=tokenizer)
+        if not is_small(model):
+            try_shapes(model)
     for part, file in weight_files(config).items():
-        kind = torch.float32 if part.endswith("vae") else dtype
-        path, prefix = folder / file, ""
-        if from_lerobot:
-            path, prefix = folder / LEROBOT_WEIGHTS, f"model.{part}."
-        state = _read_weights(path, prefix, device=device, dtype=kind)
-        load_strictly(getattr(model, part), state, where=f"{path} {prefix}".strip(), assign=True)
-    return model.to(device).eval()  # what is not in the files: buffers
+        read_weights(
+            getattr(model, part),
+            folder / (LEROBOT_WEIGHTS if from_lerobot else file),
+            prefix=f"model.{part}." if from_lerobot else "",
+            device=device,
+            dtype=torch.float32 if part.endswith("vae") else dtype,
+        )
+    model = model.to(device).eval()  # what is not in the files: buffers
+    if is_small(model):
+        with _made_of(folder / "config.json"):
+            try_plan(model)
+    return model
+
+
+def _check_parts(folder: Path, config: AnyConfig) -> None:
+    """Compares what diffusers and transformers would read in the folder with config.json."""
+    parts = {"unet": "unet", "vae": "vae", "text_encoder": "text_encoder", "vision": "encoders"}
+    for name, part in parts.items():
+        path = folder / part / "config.json"
+        arguments = json.loads(json.dumps(getattr(config, name, {})))
+        for key, value in (read_strictly(path) if path.exists() else {}).items():
+            if key in arguments and (value, type(value)) != (arguments[key], type(arguments[key])):
+                raise AgentFolderError(
+                    f"{path}: {key} is {value!r}, config.json has {arguments[key]!r}; get the "
+                    "folder again"
+                )
+
+
+@contextmanager
+def _made_of(path: Path) -> Iterator[None]:
+    """What the libraries raise about a configuration becomes an `AgentConfigError`."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise  # of this machine, not of the folder
+    except Exception as error:  # they share no root
+        raise AgentConfigError(
+            f"{path}: no network that plans can be made of it ({type(error).__name__}: {error})"
+        ) from error
 
 
 def read_config(folder: Path) -> VideoPolicyConfig:
@@ -179,15 +222,15 @@ def _not_video(folder: Path, config: DiffusionPolicyConfig) -> str:
 def read_any_config(folder: Path) -> AnyConfig:
     """The configuration of an agent folder."""
     path = Path(folder) / "config.json"
+    values = read_strictly(path)
+    ours = values.get("model") if values.get("type") == LEROBOT_TYPE else values
+    if not isinstance(ours, dict):
+        raise AgentConfigError(f"{path}: model must be an object, got {ours!r}")
+    kind = DiffusionPolicyConfig if "policy" in ours else VideoPolicyConfig
     try:
-        values = json.loads(path.read_text())
-        ours = values["model"] if values.get("type") == LEROBOT_TYPE else values
-        kind = DiffusionPolicyConfig if "policy" in ours else VideoPolicyConfig
         return kind.from_dict(ours)
-    except (OSError, json.JSONDecodeError) as error:
-        raise AgentFolderError(f"{path} cannot be read: {error}") from error
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise AgentConfigError(f"{path}: {error}") from error
 
 
 def check_manifest(folder: Path) -> None:
@@ -201,21 +244,23 @@ def check_manifest(folder: Path) -> None:
             f"{folder} is not an agent folder: it has no {MANIFEST}; expected a folder written by "
             "save_pretrained or vp-agent train"
         )
-    try:
-        wanted: dict[str, str] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise AgentFolderError(f"{path} is damaged: {error}") from error
+    wanted = read_strictly(path)
     found = {name: x for name, x in hash_tree(folder).items() if not is_beside(name)}
     wanted = {name: x for name, x in wanted.items() if not is_beside(name)}
-    problems = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
-    problems += [f"{name} is not in the manifest" for name in sorted(found.keys() - wanted.keys())]
+    problems = [
+        f"{name} is missing (of {MANIFEST})" for name in sorted(wanted.keys() - found.keys())
+    ]
+    problems += [f"{name} is not in {MANIFEST}" for name in sorted(found.keys() - wanted.keys())]
     problems += [
-        f"{name} was altered (its sha256 differs)"
+        f"{name} was altered (its sha256 is not the one in {MANIFEST})"
         for name in sorted(wanted.keys() & found.keys())
         if wanted[name] != found[name]
     ]
     if problems:
         raise AgentFolderError(f"{folder}: {'; '.join(problems)}; get the folder again")
+    for name in sorted(found):  # also of those that only diffusers or transformers would read
+        if name.endswith(".json"):
+            read_strictly(folder / name)
 
 
 def is_beside(name: str) -> bool:
@@ -230,51 +275,6 @@ def fingerprint(folder: Path) -> str:
         hashes = {name: sha256(folder / name) for name in ("config.json", LEROBOT_WEIGHTS)}
         hashes |= hash_tree(folder / "tokenizer")
     else:
-        hashes = json.loads((folder / MANIFEST).read_text())
+        hashes = read_strictly(folder / MANIFEST)
     hashes.pop("README.md", None)
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def load_strictly(
-    module: nn.Module, state: Mapping[str, Tensor], *, where: str, assign: bool = False
-) -> None:
-    """Loads `state`, or names every tensor that is missing, unexpected or of another shape.
-
-    With `assign` the module takes the tensors themselves (a blank one must).
-    """
-    refuse(misfits(module.state_dict(), state), where=where)
-    module.load_state_dict(state, assign=assign)
-
-
-def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Names every tensor of `state` that is missing, unexpected or of another shape."""
-    problems = [f"{key} is missing" for key in sorted(expected.keys() - state.keys())]
-    problems += [f"{key} is unexpected" for key in sorted(state.keys() - expected.keys())]
-    problems += [
-        f"{key} has shape {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
-        for key in sorted(expected.keys() & state.keys())
-        if expected[key].shape != state[key].shape
-    ]
-    return problems
-
-
-def refuse(problems: Sequence[str], *, where: str) -> None:
-    """Raises an `AgentFolderError` that lists the first of the problems, if there are any."""
-    if problems:
-        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise AgentFolderError(f"{where} does not fit: {'; '.join(problems[:8])}{more}")
-
-
-def _read_weights(
-    path: Path, prefix: str, *, device: str | torch.device, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            return {
-                key.removeprefix(prefix): file.get_tensor(key).to(dtype)
-                for key in file.keys()  # noqa: SIM118
-                if key.startswith(prefix)
-            }
-    except (OSError, SafetensorError) as error:
-        raise AgentFolderError(f"{path} cannot be read: {error}") from error

@@ -13,6 +13,7 @@ import tyro
 
 from vp_agent.envs.interpreters import CONFIG_NAME, config_path
 from vp_agent.errors import ConfigError, OutputExistsError, VPAgentError
+from vp_agent.files import write_text
 
 _ROBOCASA = "https://github.com/robocasa/robocasa"
 # What RoboCasa 0.2 asserts, and what its environments import (its setup.py asks for far more).
@@ -139,5 +140,5 @@ def _name_it(settings: InstallSettings, entry: str, path: Path) -> None:
             f"\n{path} was not changed: it has an entry. To use this one, replace it by:\n{entry}"
         )
     else:
-        path.write_text(f"{before}\n{entry}" if before else entry)
+        write_text(path, f"{before}\n{entry}" if before else entry)
         print(f"{path} now names it: gym.make and vp-agent run {settings.family} in there")

@@ -13,7 +13,11 @@ LEROBOT_WEIGHTS = "model.safetensors"  # of a policy that LeRobot saved
 
 
 def locate(name: str | Path, *, revision: str | None = None) -> Path:
-    """The agent folder that `name` stands for; `revision` is of a Hub repository.
+    """The agent folder that `name` stands for.
+
+    Args:
+        name: "packaged:NAME", a folder, or a Hub repository, "owner/name" or "owner/name@revision".
+        revision: branch, tag or commit of a Hub repository.
 
     Raises:
         AgentFolderError: there is no such packaged agent, folder or Hub repository.
@@ -30,12 +34,29 @@ def locate(name: str | Path, *, revision: str | None = None) -> Path:
     if Path(name).is_dir():
         return find_agent(Path(name))
     try:
-        return Path(snapshot_download(text, revision=revision))
+        repository, named = split_revision(text)
+        return Path(snapshot_download(repository, revision=revision or named))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise AgentFolderError(
             f"{text!r} is no folder here and no agent on the Hub ({type(error).__name__}); give a "
             "folder, packaged:lift, or a Hub repository you can reach"
         ) from error
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Repository and revision of "owner/name@revision"; None where no revision is named."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
+def hub_source(name: str | Path, folder: Path, *, revision: str | None = None) -> str:
+    """ "owner/name@commit" of what `locate` downloaded to `folder`; "" of what was here."""
+    if str(name).startswith("packaged:") or Path(name).is_dir():
+        return ""
+    repository, named = split_revision(str(name))
+    # The Hub's cache names a folder by its commit.
+    commit = folder.name if folder.parent.name == "snapshots" else revision or named or "main"
+    return f"{repository}@{commit}"
 
 
 def find_agent(folder: Path) -> Path:
@@ -46,7 +67,9 @@ def find_agent(folder: Path) -> Path:
     candidates = [folder, folder / "agent", folder / "pretrained_model"]
     candidates.append(folder / "checkpoints" / "last" / "pretrained_model")
     if (folder / "latest").is_file():
-        candidates.append(folder / (folder / "latest").read_text().strip() / "agent")
+        candidates.append(
+            folder / (folder / "latest").read_text(errors="replace").strip() / "agent"
+        )
     for candidate in candidates:
         if (candidate / MANIFEST).is_file() or is_lerobot_policy(candidate):
             return candidate

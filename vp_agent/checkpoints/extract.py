@@ -17,8 +17,9 @@ from torch import Tensor
 from vp_agent.checkpoints.keys import part_and_key, reshape
 from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import AgentFolderError, VPAgentError, require
-from vp_agent.folder import misfits, refuse, weight_files, write_part
+from vp_agent.folder import weight_files, write_part
 from vp_agent.model.video_policy import blank_policy
+from vp_agent.weights import misfits, refuse
 
 HEADS = ("adapter", "action_head")
 # Folding quant_conv into the layer before it rounds at about 1e-7 in float32.

@@ -10,6 +10,7 @@ from transformers import CLIPTextModelWithProjection
 from transformers.utils import logging
 
 from vp_agent.errors import AgentFolderError
+from vp_agent.locate import split_revision
 
 MODEL_FILES = ["config.json", "model.safetensors"]
 TEXT_FILES = [*MODEL_FILES, "tokenizer*.json", "special_tokens_map.json"]
@@ -17,11 +18,12 @@ TEXT_FILES += ["vocab.json", "merges.txt"]
 
 
 def get_folder(name: str, files: list[str]) -> Path:
-    """The folder of this name, or a copy of the Hub repository's `files`."""
+    """The folder of this name, or a copy of the Hub repository's `files` ("owner/name@revision")."""
     if Path(name).is_dir():
         return Path(name)
     try:
-        return Path(snapshot_download(name, allow_patterns=files))
+        repository, revision = split_revision(name)
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise AgentFolderError(
             f"{name!r} is no folder here and cannot be downloaded ({type(error).__name__}); accept "

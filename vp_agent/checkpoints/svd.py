@@ -10,8 +10,9 @@ from transformers import CLIPTokenizer
 from vp_agent.checkpoints.pretrained import TEXT_FILES, get_folder, pretrained_text_tower
 from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import AgentFolderError
-from vp_agent.folder import load_strictly
+from vp_agent.locate import hub_source
 from vp_agent.model.video_policy import VideoPolicy, blank_policy, init_heads
+from vp_agent.weights import load_strictly
 
 LICENCES = (
     "licences: Stable Video Diffusion has Stability AI's own (LICENSE.md of its repository, and it "
@@ -38,10 +39,12 @@ def start_from_svd(config: VideoPolicyConfig, *, svd: str, text: str, seed: int)
     """
     print(f"starting from {svd} and {text}; {LICENCES}")
     svd_folder, text_folder = get_folder(svd, SVD_FILES), get_folder(text, TEXT_FILES)
+    sources = (hub_source(svd, svd_folder) or svd, hub_source(text, text_folder) or text)
     try:
         tokenizer = CLIPTokenizer.from_pretrained(text_folder)
         model = blank_policy(
-            config.replace(origin=f"{svd}, text tower {text}; {LICENCES}"), tokenizer=tokenizer
+            config.replace(origin=f"{sources[0]}, text tower {sources[1]}; {LICENCES}"),
+            tokenizer=tokenizer,
         )
         _load(model.unet, UNetSpatioTemporalConditionModel, svd_folder / "unet")
         _load(model.vae, AutoencoderKLTemporalDecoder, svd_folder / "vae")

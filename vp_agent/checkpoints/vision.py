@@ -13,9 +13,10 @@ from vp_agent.checkpoints.pretrained import (
 )
 from vp_agent.diffusion_policy_config import DiffusionPolicyConfig
 from vp_agent.errors import AgentFolderError
-from vp_agent.folder import load_strictly
+from vp_agent.locate import hub_source
 from vp_agent.model.diffusion_policy import DiffusionPolicy
 from vp_agent.model.view_encoder import ViewEncoder
+from vp_agent.weights import load_strictly
 
 
 def start_from_encoder(
@@ -36,7 +37,8 @@ def start_from_encoder(
         AgentFolderError: weights are missing, cannot be downloaded, or are of another shape.
     """
     folder, text_folder = get_folder(encoder, MODEL_FILES), get_folder(text, TEXT_FILES)
-    origin = f"image encoders {encoder}, text tower {text}; licences of their authors"
+    sources = (hub_source(encoder, folder) or encoder, hub_source(text, text_folder) or text)
+    origin = f"image encoders {sources[0]}, text tower {sources[1]}; licences of their authors"
     try:
         model = DiffusionPolicy(
             dataclasses.replace(config, norm="batch", origin=origin),

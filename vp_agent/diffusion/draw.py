@@ -5,11 +5,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vp_agent.config import TierConfig
 from vp_agent.diffusion.sampler import Conditions, sample
 from vp_agent.diffusion_policy_config import DdimConfig
+from vp_agent.errors import PlanError
 from vp_agent.model import canvas
 from vp_agent.model.diffusion_policy import DiffusionPolicy, sample_actions
 from vp_agent.model.shortcuts import one_text
@@ -37,13 +39,16 @@ def draw(
     """Chunks for the current views, in [-1, 1], from start noise of the shapes in `config`.
 
     A Diffusion Policy imagines no video.
+
+    Raises:
+        PlanError: a number of the actions or frames is not finite.
     """
     if isinstance(model, DiffusionPolicy):
         assert isinstance(sampler, DdimConfig)  # of the model's own configuration
         actions = sample_actions(
             model, images_BVCHW, text_B1D, tier=sampler, noise_BKA=action_noise_BKA
         )
-        return Drawn(actions_BKA=actions)
+        return _finite(Drawn(actions_BKA=actions))
     assert isinstance(sampler, TierConfig)
     moments = model.encode_condition(images_BVCHW.flatten(0, 1))
     current = model.condition_latents(moments.unflatten(0, images_BVCHW.shape[:2]))
@@ -62,4 +67,15 @@ def draw(
             with_video=with_video,
         )
     frames = None if result.video_BSChw is None else model.decode_video(result.video_BSChw)
-    return Drawn(actions_BKA=result.actions_BKA, frames_BVTCHW=frames)
+    return _finite(Drawn(actions_BKA=result.actions_BKA, frames_BVTCHW=frames))
+
+
+def _finite(drawn: Drawn) -> Drawn:
+    # Before anything clamps them: of infinity that would make a full-speed action.
+    for name, numbers in (("actions", drawn.actions_BKA), ("frames", drawn.frames_BVTCHW)):
+        if numbers is not None and not numbers.is_meta and not torch.isfinite(numbers).all():
+            raise PlanError(
+                f"the planned {name} are not finite, so nothing is executed: the weights or the "
+                "sampler's settings (--steps, --guidance, a tier's sigmas) are out of their range"
+            )
+    return drawn

@@ -1,7 +1,6 @@
 """`audit`: was it the video or the actions? Recorded episodes, their pairs, one rule, one page."""
 
 import csv
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
@@ -30,7 +29,7 @@ from vp_agent.evaluation.audit_page import write_page
 from vp_agent.evaluation.pairs import RecordingError, read_pairs
 from vp_agent.evaluation.reading import read_evaluation, unsealed
 from vp_agent.evaluation.record import EpisodeRecord
-from vp_agent.files import write_json
+from vp_agent.files import atomic_file, write_json
 
 _MEASURES = ("psnr", "copy_psnr", "ssim", "latent")
 _SCORES: dict[str, Callable[[Followed], float | None]] = {  # more of it is more agreement
@@ -286,8 +285,7 @@ def _means(matches: Sequence[Match]) -> dict[str, Any]:
 
 def _write_csv(path: Path, episodes: Sequence[Audited]) -> None:
     names = [field.name for field in fields(Match)]
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", newline="") as file:
+    with atomic_file(path) as tmp, open(tmp, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["episode", "success", *names])
         for episode in episodes:
@@ -295,4 +293,3 @@ def _write_csv(path: Path, episodes: Sequence[Audited]) -> None:
                 numbers = [getattr(match, name) for name in names]
                 rounded = [round(x, 5) if isinstance(x, float) else x for x in numbers]
                 writer.writerow([episode.name, episode.success, *rounded])
-    os.replace(partial, path)

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from PIL import Image
 from vp_agent.evaluation.film import compose
 from vp_agent.evaluation.inside import file_inside
 from vp_agent.evaluation.pairs import Pair, read_pairs
+from vp_agent.files import write_text
 
 _GAP_PX = 12
 _GROUPS = (
@@ -75,9 +75,7 @@ def write_page(folder: Path, results: dict[str, Any], *, show: int) -> Path:
     )
     page = environment.get_template("audit.html").render(results=results, groups=groups)
     path = folder / "audit.html"
-    partial = folder / ".audit.html.partial"
-    partial.write_text(page)
-    os.replace(partial, path)
+    write_text(path, page)
     return path
 
 

@@ -26,6 +26,7 @@ from vp_agent.evaluation.policy import LoadedPolicy, PlanLike
 from vp_agent.evaluation.record import Flight
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.suites import Episode
+from vp_agent.files import atomic_file
 
 _CONNECT_S = 10.0
 _NO_NETWORK_S = 600.0  # until an evaluation without a network ends; Ray may find a machine for one
@@ -143,13 +144,8 @@ class FarLane:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.partial")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(path) as tmp:
+        tmp.write_bytes(content)
 
 
 def _answer(ray: Any, call: Any) -> Any:

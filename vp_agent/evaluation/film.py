@@ -34,8 +34,9 @@ class Film:
         self.fps = Fraction(fps).limit_denominator(1000)  # 20/3 as a float is no short fraction
         self.pix_fmt = pix_fmt
         self.quality = quality
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = path.with_name(f".{path.name}.partial")
+        self._target = Path(os.path.realpath(path))  # of a link, what it points to is written
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = self._target.with_name(f".{path.name}.partial")
         self._container = av.open(str(self._partial), "w", format="mp4")
         self._stream: av.VideoStream | None = None
 
@@ -64,7 +65,7 @@ class Film:
                 self._container.mux(self._stream.encode())
             self._container.close()
             if kind is None:
-                os.replace(self._partial, self.path)
+                os.replace(self._partial, self._target)
         finally:
             self._partial.unlink(missing_ok=True)
 

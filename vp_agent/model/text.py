@@ -4,6 +4,7 @@
 
 import gzip
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from vp_agent.errors import AgentFolderError, require
+from vp_agent.strict_json import read_strictly
 
 CONTEXT = 77  # tokens, as in CLIP
 CLIP_MERGES = 48_894  # of the file's 262,144: with 512 bytes and two marks 49,408 words
@@ -49,6 +53,56 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def read_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Reads what `save_tokenizer` wrote: words, merges and the padding mark, nothing else.
+
+    transformers makes the rest of a CLIP tokenizer itself, and its own reader trusts the files.
+
+    Raises:
+        AgentFolderError: a file is missing or makes no CLIP tokenizer.
+    """
+    path = folder / "tokenizer.json"
+    settings = read_strictly(folder / "tokenizer_config.json")
+    try:
+        file = read_strictly(path)
+        vocabulary, merges = _words(file.get("model"))
+        pad = settings.get("pad_token", END)
+        pad = pad["content"] if isinstance(pad, dict) else pad
+        marks = [each["content"] for each in file.get("added_tokens", [])]
+        if not set(marks) <= {START, END, pad} or vocabulary.get(pad) is None:
+            raise ValueError(f"its marks are {marks} and padding {pad!r}")
+        return CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=pad)  # pyright: ignore[reportArgumentType]
+    except AgentFolderError:
+        raise
+    except Exception as error:  # of the shapes that JSON can have, or of tokenizers' own checks
+        raise AgentFolderError(
+            f"{path} is no CLIP tokenizer ({error}); get the folder again"
+        ) from error
+
+
+def _words(model: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a byte-level BPE, or a `ValueError`."""
+    if not isinstance(model, dict) or model.get("type") != "BPE":
+        raise ValueError("it has no BPE model")
+    words = model["vocab"]
+    ids = sorted(words.values())
+    # Not `ids == [0, 1, ...]`: True equals 1.
+    if any(type(x) is not int for x in ids) or ids[:1] != [0]:
+        raise ValueError("its words have no numbers from 0 on")
+    if any(b - a != 1 for a, b in pairwise(ids)):
+        raise ValueError("the numbers of its words have gaps or repeat")
+    letters = ByteLevel.alphabet()
+    lacking = {START, END, *letters, *(f"{x}</w>" for x in letters)} - words.keys()
+    if lacking:
+        raise ValueError(f"it lacks {len(lacking)} words, such as {min(lacking)!r}")
+    pairs = (x.split(" ") if isinstance(x, str) else x for x in model["merges"])
+    merges = [(str(a), str(b)) for a, b in pairs]
+    for a, b in merges:
+        if not {a, b, a + b} <= words.keys():
+            raise ValueError(f"it merges {a!r} and {b!r}, which are no words, or make none")
+    return words, merges
+
+
 def text_tower(
     arguments: Mapping[str, Any], tokenizer: CLIPTokenizer
 ) -> CLIPTextModelWithProjection:
@@ -56,6 +110,10 @@ def text_tower(
     vocabulary = tokenizer.get_vocab()
     config = CLIPTextConfig(
         **arguments, pad_token_id=0, bos_token_id=vocabulary[START], eos_token_id=vocabulary[END]
+    )
+    require(
+        len(vocabulary) <= config.vocab_size,
+        f"text_encoder.vocab_size is {config.vocab_size}, but there are {len(vocabulary)} words",
     )
     return CLIPTextModelWithProjection(config).requires_grad_(False)
 

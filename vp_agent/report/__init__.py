@@ -9,7 +9,7 @@ from vp_agent.evaluation.paired import holm
 from vp_agent.evaluation.pairing import ComparisonError, compare
 from vp_agent.evaluation.reading import Evaluation, read_evaluations
 from vp_agent.evaluation.results import RESULTS
-from vp_agent.files import write_json
+from vp_agent.files import write_json, write_text
 from vp_agent.report.beside import beside_the_paper, rows_of
 from vp_agent.report.page import Page, Pair, html, markdown
 from vp_agent.report.results import view
@@ -50,8 +50,8 @@ def write_report(*paths: Path, out: Path | None = None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     numbers = [each.results for each in views]
     write_json(out / RESULTS, numbers[0] if len(numbers) == 1 else {"evaluations": numbers})
-    _write(out / "report.md", markdown(page))
-    _write(out / "report.html", html(page))
+    write_text(out / "report.md", markdown(page))
+    write_text(out / "report.html", html(page))
     return out / "report.html"
 
 
@@ -68,9 +68,3 @@ def _pairs(evaluations: list[Evaluation]) -> list[Pair]:
     for pair, p in zip(made, adjusted, strict=True):
         pair.p_holm = p
     return pairs
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
