@@ -28,6 +28,7 @@ from vp_agent.model.diffusion_policy import (
 )
 from vp_agent.model.text import save_tokenizer
 from vp_agent.model.video_policy import VideoPolicy, blank_policy
+from vp_agent.torch_defaults import torch_defaults
 
 # part of the model -> its weight file, as diffusers, transformers and we name them
 WEIGHTS = {
@@ -91,6 +92,7 @@ def write_part(state: Mapping[str, Tensor], folder: Path, part: str) -> None:
     save_file(tensors, path, metadata={"format": "pt"})  # the libraries ask for the format
 
 
+@torch_defaults()
 def write_description(model: AnyPolicy, folder: Path, *, card: str) -> None:
     """Completes a folder that has its weights: configurations, tokenizer, card, manifest."""
     if isinstance(model, VideoPolicy):
@@ -122,6 +124,7 @@ def load_agent(
     return model
 
 
+@torch_defaults()
 def load_any_agent(
     folder: Path,
     *,

@@ -16,8 +16,10 @@ from vp_agent.errors import AgentFolderError
 from vp_agent.folder import load_strictly
 from vp_agent.model.diffusion_policy import DiffusionPolicy
 from vp_agent.model.view_encoder import ViewEncoder
+from vp_agent.torch_defaults import torch_defaults
 
 
+@torch_defaults()
 def start_from_encoder(
     config: DiffusionPolicyConfig, *, encoder: str, text: str
 ) -> DiffusionPolicy:
