@@ -18,6 +18,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from vp_agent.envs.task_text import TaskText
 from vp_agent.errors import WorkerError
 
 PROTOCOL = 2  # of messages and calls; raise it with every change of either
@@ -177,7 +178,7 @@ def space_from_message(message: dict[str, Any]) -> gym.Space:
         low, high = (np.broadcast_to(message[bound], message["shape"]) for bound in ("low", "high"))
         return gym.spaces.Box(low, high, dtype=np.dtype(message["dtype"]).type)
     if message["space"] == "Text":
-        return gym.spaces.Text(
+        return TaskText(
             message["max_length"], min_length=message["min_length"], charset=message["charset"]
         )
     # pairs keep the order; of a plain dict Gymnasium would sort the keys

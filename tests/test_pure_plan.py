@@ -1,4 +1,4 @@
-"""One observation and one seed, one plan: whatever the caller has set in torch, NumPy and memory."""
+"""One observation and one seed, one plan: whatever the caller's torch and memory."""
 
 import threading
 import warnings

@@ -143,7 +143,7 @@ def optimise(
                 accelerator.backward(losses.total / settings.accumulation)
             meter.add(losses)
             total = total + losses.total.detach().cpu() / settings.accumulation
-        clipped = accelerator.clip_grad_norm_(parameters.values(), settings.clip_norm)
+        clipped: Any = accelerator.clip_grad_norm_(parameters.values(), settings.clip_norm)
         norm = whole(clipped).item()
         refuse_non_finite(accelerator, step, total, norm, drawn)
         stepper.step()
