@@ -66,7 +66,10 @@ def small(settings: Settings) -> dict[str, float]:
         batch_size=settings.batch_size,
     )
     model = start_video_model(cached).requires_grad_(False)
-    data, generator = Demonstrations(settings.data, model.config), torch.Generator().manual_seed(0)
+    data, generator = (
+        Demonstrations(settings.data, model.config),
+        torch.Generator("cpu").manual_seed(0),
+    )
     rates = {}
     for name, how in (("video", replace(cached, cache=False)), ("cache", cached)):
         batches = Batches(model, data, how)

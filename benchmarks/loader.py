@@ -59,7 +59,7 @@ def measure(settings: Settings, stage: Literal["vae", "video", "action", "joint"
     data = Demonstrations(settings.data, model.config)
     choose_trainable(model, train)
     stage_model = StageModel(model, train)
-    batches, generator = Batches(model, data, train), torch.Generator().manual_seed(0)
+    batches, generator = Batches(model, data, train), torch.Generator("cpu").manual_seed(0)
     batch = batches.load(batches.draw(generator), generator=generator)
 
     def step(_: int) -> None:
@@ -69,7 +69,7 @@ def measure(settings: Settings, stage: Literal["vae", "video", "action", "joint"
     seeds = count()
 
     def load(_: int) -> None:
-        draw = torch.Generator().manual_seed(next(seeds))
+        draw = torch.Generator("cpu").manual_seed(next(seeds))
         batches.load(batches.draw(draw), generator=draw)
 
     rates = {"train": rate(step, settings), "load": rate(load, settings)}

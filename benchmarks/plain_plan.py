@@ -26,6 +26,7 @@ from vp_agent.model import canvas
 from vp_agent.model.shortcuts import TemporalConv, shorten
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.presets import preset
+from vp_agent.torch_defaults import normal
 
 SAVINGS = {
     "encode once": "text for every frame slot, text and images for each guidance half",
@@ -120,9 +121,9 @@ def main(settings: Settings) -> None:
         clip_actions=False,
     )
     model = random_policy(config)
-    g = torch.Generator().manual_seed(0)
+    g = torch.Generator("cpu").manual_seed(0)
     shapes = (config.slots, *config.latent_shape), (config.horizon, config.action_dim)
-    noises = tuple(torch.randn(1, *shape, generator=g) for shape in shapes)
+    noises = tuple(normal((1, *shape), g) for shape in shapes)
     rows = json.loads(settings.out.read_text()) if settings.out.is_file() else []
     jobs = [(steps, set(SAVINGS)) for steps in settings.steps]
     if settings.each:

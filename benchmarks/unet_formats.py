@@ -18,11 +18,13 @@ from vp_agent.presets import preset
 def seconds(model: VideoPolicy, *, repeats: int = 2) -> float:
     """The best of some guided passes."""
     config, times = model.config, []
-    video = torch.randn(2, config.slots, *config.latent_shape)
-    text = torch.randn(2, 1, model.unet.config["cross_attention_dim"])
+    video = torch.randn(2, config.slots, *config.latent_shape, dtype=torch.float32, device="cpu")
+    text = torch.randn(
+        2, 1, model.unet.config["cross_attention_dim"], dtype=torch.float32, device="cpu"
+    )
     for _ in range(repeats):
         start = time.perf_counter()
-        model(video, video, text, torch.zeros(2))
+        model(video, video, text, torch.zeros(2, dtype=torch.float32, device="cpu"))
         times.append(time.perf_counter() - start)
     return min(times)
 

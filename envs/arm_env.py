@@ -23,12 +23,16 @@ from vp_agent.envs.rendering import (
     RenderQuality,
     Transform,
 )
-from vp_agent.errors import ActionError, ConfigError, UnknownNameError, closest
+from vp_agent.envs.task_text import TaskText
+from vp_agent.errors import ConfigError, UnknownNameError, closest
 from vp_agent.images import check_resolution
-from vp_agent.wrappers.finite_action import finite_numbers
+from vp_agent.read_numbers import read_whole
+from vp_agent.wrappers.finite_action import finite_rows
 
 CONTROL_HZ = 20
 ACTION_SIZE = 7  # end-effector delta (position 3, rotation vector 3), gripper
+# A simulator's harmless underflow must not raise because the caller's NumPy is strict.
+_NUMPY_AS_USUAL = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 _TEXT = string.ascii_letters + string.digits + string.punctuation + " "
 
 
@@ -47,6 +51,13 @@ class ArmEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
     draws_sites = False  # markers in robosuite; in other families part of the scene
+    _made_with: dict[str, Any]
+
+    def __new__(cls, **kwargs: Any):
+        """Remembers the arguments, of which a copy is made."""
+        env = super().__new__(cls)
+        env._made_with = kwargs
+        return env
 
     def __init__(
         self,
@@ -67,16 +78,14 @@ class ArmEnv(gym.Env):
         check_name("render_quality", render_quality, RENDER_QUALITIES)
         if render_mode is not None:
             check_name("render_mode", render_mode, self.metadata["render_modes"])
-        if not isinstance(horizon, int) or horizon <= 0:
-            raise ConfigError(f"horizon must be a positive number of steps, not {horizon!r}")
         self.task = task
         self.instruction = instruction
         self.views = dict(views)
         self.resolution = check_resolution(resolution)
-        self.horizon = horizon
+        self.horizon = read_whole("horizon", horizon, at_least=1)
         self.control_hz = CONTROL_HZ
         self.render_quality: RenderQuality = render_quality
-        self.terminate_on_success = terminate_on_success
+        self.terminate_on_success = bool(terminate_on_success)
         self.render_mode = render_mode
         self.transform: Transform = transform
         self._packages, self._versions = tuple(packages), dict[str, str]()
@@ -89,13 +98,17 @@ class ArmEnv(gym.Env):
         bound = np.asarray(reach, np.float32)
         spaces: dict[str, gym.Space] = {
             "agent_pos": gym.spaces.Box(-bound, bound, dtype=np.float32),
-            "task": gym.spaces.Text(256, charset=_TEXT),
+            "task": TaskText(256, charset=_TEXT),
         }
         if self.views:  # Gymnasium allows no empty Dict space
             image = gym.spaces.Box(0, 255, (*self.resolution, 3), np.uint8)
             spaces["pixels"] = gym.spaces.Dict(dict.fromkeys(self.views, image))
         self.observation_space = gym.spaces.Dict(spaces)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A simulation cannot be copied: a copy (pickle, copy) is made anew and waits for a reset.
+        return _made_anew, (type(self), self._made_with, self.spec)
 
     # What a family says
 
@@ -134,6 +147,7 @@ class ArmEnv(gym.Env):
     def _max_episode_steps(self) -> int:
         return self.horizon  # LeRobot's evaluation asks environments for this name
 
+    @_NUMPY_AS_USUAL
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -141,6 +155,7 @@ class ArmEnv(gym.Env):
 
         `info["seed"]` repeats the episode in either case.
         """
+        seed = int(seed) if isinstance(seed, bool | np.integer) else seed
         super().reset(seed=seed)
         self._seed = int(self.np_random.integers(2**31)) if seed is None else seed
         world_seed = int(seeding.np_random(self._seed)[0].integers(2**32))
@@ -167,6 +182,7 @@ class ArmEnv(gym.Env):
         """Moves the arm for 1/20 s; the reward is 1 on success and 0 otherwise."""
         return self.step_chunk([action])
 
+    @_NUMPY_AS_USUAL
     def step_chunk(
         self, actions_KA: Sequence[np.ndarray] | np.ndarray
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -177,11 +193,7 @@ class ArmEnv(gym.Env):
         """
         if self._steps is None:
             raise gym.error.ResetNeeded("no episode is running; call env.reset(seed=...) first")
-        actions = [
-            np.clip(finite_numbers(action, (ACTION_SIZE,)), -1.0, 1.0) for action in actions_KA
-        ]
-        if not actions:
-            raise ActionError("an empty chunk; give at least one action")
+        actions = [np.clip(action, -1.0, 1.0) for action in finite_rows(actions_KA, ACTION_SIZE)]
         reward, terminated, truncated, info = 0.0, False, False, {}
         for count, action in enumerate(actions, start=1):
             self.sim_env.step(self._sim_action(action))
@@ -251,6 +263,12 @@ class ArmEnv(gym.Env):
         if self._cameras is not None:
             self._cameras.close()
             self._cameras = None
+
+
+def _made_anew(kind: type[ArmEnv], kwargs: dict[str, Any], spec: Any) -> ArmEnv:
+    env = kind(**kwargs)
+    env.spec = spec
+    return env
 
 
 def camera_of_view(

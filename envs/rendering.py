@@ -1,16 +1,19 @@
 """Camera images of a MuJoCo model without the ways in which shared GL state goes wrong.
 
-Each `Cameras` owns one GL context and makes it current before it draws, reads or frees. Freeing GL
+Each `Cameras` owns one GL context, which is current only while it draws, reads or frees. Freeing GL
 objects while another context is current destroys that context's buffers, and the next image there
 is uninitialised memory without any error; robosuite's own renderer does this after a hard reset.
+A context that stays current in one thread and is freed in another ends the process.
 """
 
 import atexit
 import importlib
 import os
 import sys
+import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,10 +109,11 @@ class Cameras:
         self._context = self._gl = None
         try:
             self._gl = mujoco.GLContext(width, height)
-            self._gl.make_current()
-            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
-            self.gl_version = _gl_version()
+            with _current(self._gl):
+                scale = mujoco.mjtFontScale.mjFONTSCALE_100.value
+                self._context = mujoco.MjrContext(model, scale)
+                mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+                self.gl_version = _gl_version()
         except Exception as error:  # every GL backend raises its own kind
             if self._gl is not None:
                 _free(self._gl, self._context)
@@ -133,8 +137,8 @@ class Cameras:
         """One (H, W, 3) uint8 image per camera name."""
         if self._gl is None:
             raise SimulatorError("these cameras are closed; make a new environment")
-        self._gl.make_current()
-        return [self._draw(data, self._model.camera(camera).id) for camera in cameras]
+        with _current(self._gl):
+            return [self._draw(data, self._model.camera(camera).id) for camera in cameras]
 
     def _draw(self, data: Any, camera_id: int) -> np.ndarray:
         mujoco = self._mujoco
@@ -173,7 +177,41 @@ def _gl_version() -> str:
 
 
 def _free(gl: Any, context: Any) -> None:
-    if context is not None:
-        gl.make_current()
+    if context is None:
+        gl.free()
+        return
+    with _current(gl):
         context.free()
-    gl.free()
+        gl.free()
+
+
+_held = threading.local()  # the GL context that this thread works with
+
+
+@contextmanager
+def _current(gl: Any) -> Iterator[None]:
+    """Makes `gl` this thread's context within the block; afterwards any thread may take it."""
+    outer = getattr(_held, "gl", None)  # this may be the garbage collector, amid another drawing
+    _held.gl = gl
+    try:
+        gl.make_current()
+        yield
+    finally:
+        _held.gl = outer
+        if outer is None:
+            _release(gl)
+        else:
+            outer.make_current()
+
+
+def _release(gl: Any) -> None:
+    """Leaves this thread without a context; MuJoCo has no word for it."""
+    backend: Any = sys.modules[type(gl).__module__]
+    if hasattr(backend, "osmesa"):
+        backend.osmesa.OSMesaMakeCurrent(None, None, backend.GL.GL_FLOAT, 0, 0)
+    elif hasattr(backend, "EGL"):
+        egl = backend.EGL
+        nothing = egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT
+        egl.eglMakeCurrent(backend.EGL_DISPLAY, *nothing)
+    elif hasattr(backend, "glfw"):
+        backend.glfw.make_context_current(None)

@@ -18,6 +18,7 @@ from vp_agent.envs.worker_messages import (
 )
 from vp_agent.envs.worker_process import Result, Worker
 from vp_agent.errors import ActionError, WorkerError
+from vp_agent.read_numbers import read_array
 
 DEADLINE_S = 180.0  # the first reset of a kitchen on a busy machine takes most of a minute
 
@@ -73,6 +74,16 @@ class WorkerEnv(gym.Env):
         self._running = self._outdated = False
         self._start()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A process cannot be copied: a copy (pickle, copy) starts its own and waits for a reset.
+        options = {
+            "python": self.python,
+            "env": self._env,
+            "deadline_s": self.deadline_s,
+            "kwargs": self._kwargs,
+        }
+        return _made_anew, (type(self), self.env_id, options, self.spec)
+
     @property
     def _max_episode_steps(self) -> int:
         return self.horizon  # LeRobot's evaluation asks environments for this name
@@ -89,6 +100,7 @@ class WorkerEnv(gym.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Starts an episode, in a new process if the last one is dead."""
+        seed = int(seed) if isinstance(seed, bool | np.integer) else seed
         super().reset(seed=seed)
         if self.worker is None or not self.worker.alive:
             seed = self._seed if seed is None else seed
@@ -165,11 +177,14 @@ class WorkerEnv(gym.Env):
             self._running = self._running and self.worker.alive
 
 
+def _made_anew(kind: type[WorkerEnv], env_id: str, options: dict[str, Any], spec: Any) -> WorkerEnv:
+    env = kind(env_id, **options)
+    env.spec = spec
+    return env
+
+
 def _sendable(action: Any) -> np.ndarray:
     try:
-        numbers = np.asarray(action)
-    except ValueError:  # rows of different lengths
-        numbers = np.asarray(None)
-    if numbers.dtype.kind not in "biuf":
-        raise ActionError(f"an action is an array of numbers, not {action!r}")
-    return numbers
+        return read_array(action)
+    except ValueError as error:
+        raise ActionError(f"an action is an array of numbers, {error}") from error

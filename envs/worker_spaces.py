@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from vp_agent.envs.task_text import TaskText
 from vp_agent.envs.worker_protocol import is_shape
 from vp_agent.errors import WorkerError
 
@@ -112,7 +113,7 @@ class _Spaces:
         if not numbers or not isinstance(letters, str):
             raise ValueError(f"expected a length up to {_MAX_TEXT} and characters")
         self._count(200 * len(letters))
-        return gym.spaces.Text(longest, min_length=least, charset=letters)
+        return TaskText(longest, min_length=least, charset=letters)
 
     def _count(self, size: int) -> None:
         self._bytes += size

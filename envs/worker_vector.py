@@ -16,6 +16,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from vp_agent.envs.interpreters import Place, place_of
 from vp_agent.envs.worker import WorkerEnv
 from vp_agent.errors import ActionError, ConfigError, WorkerError
+from vp_agent.read_numbers import read_whole
 
 
 def make_vector_env(
@@ -63,16 +64,20 @@ class WorkerVectorEnv(VectorEnv):
             num_envs: How many lanes.
             place: Interpreter, environment variables and deadline of the workers.
             autoreset_mode: NEXT_STEP: the step after an episode's end resets the lane and ignores
-                its action. DISABLED: reset ended lanes yourself, with seeds of your choice, by
+                its action. SAME_STEP: the step that ends an episode resets the lane; the last
+                observation and info are `infos["final_obs"]` and `infos["final_info"]`. DISABLED:
+                reset ended lanes yourself, with seeds of your choice, by
                 `reset(seed=[...], options={"reset_mask": mask})`; the others stay as they are.
             kwargs: Arguments of the environment.
         """
-        if num_envs < 1:
-            raise ConfigError(f"num_envs must be at least 1, not {num_envs}")
-        self._mode = AutoresetMode(autoreset_mode)
-        if self._mode is AutoresetMode.SAME_STEP:
-            raise ConfigError("autoreset_mode must be NextStep or Disabled, not SameStep")
+        num_envs = read_whole("num_envs", num_envs, at_least=1)
+        try:
+            self._mode = AutoresetMode(autoreset_mode)
+        except ValueError as error:
+            names = ", ".join(mode.value for mode in AutoresetMode)
+            raise ConfigError(f"autoreset_mode must be {names}, not {autoreset_mode!r}") from error
         self.num_envs = num_envs
+        self._made_with = env_id, num_envs, place, self._mode, kwargs
         self._threads = ThreadPoolExecutor(num_envs)  # they only wait, each for its worker
         making = [WorkerEnv.__new__(WorkerEnv) for _ in range(num_envs)]
         futures = [
@@ -116,6 +121,10 @@ class WorkerVectorEnv(VectorEnv):
         self.action_space = batch_space(first.action_space, num_envs)
         self._observations: list[Any] = [None] * num_envs
         self._ended = np.zeros(num_envs, np.bool_)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Processes cannot be copied: a copy (pickle, copy) starts its own and waits for a reset.
+        return _made_anew, (type(self), *self._made_with)
 
     def reset(
         self,
@@ -172,8 +181,12 @@ class WorkerVectorEnv(VectorEnv):
     def _stepped(
         self, actions: np.ndarray, method: Callable[[WorkerEnv], Callable[[np.ndarray], Any]]
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        if len(actions) != self.num_envs:
-            raise ActionError(f"{self.num_envs} lanes need as many actions, not {len(actions)}")
+        try:
+            count = len(actions)
+        except TypeError:
+            count = 0
+        if count != self.num_envs:
+            raise ActionError(f"{self.num_envs} lanes need as many actions, not {count}")
         if self._mode is AutoresetMode.DISABLED and self._ended.any():
             raise gym.error.ResetNeeded(
                 f"the episodes of lanes {np.flatnonzero(self._ended).tolist()} have ended; call "
@@ -188,7 +201,14 @@ class WorkerVectorEnv(VectorEnv):
         rewards = np.zeros(self.num_envs)
         terminations, truncations = np.zeros((2, self.num_envs), np.bool_)
         infos: dict[str, Any] = {}
-        for lane, (_, *numbers, info) in outcomes.items():
+        begun: dict[int, Any] = {}
+        if self._mode is AutoresetMode.SAME_STEP:
+            ended = np.flatnonzero(self._ended).tolist()
+            begun = self._side_by_side({lane: self.envs[lane].reset for lane in ended})
+        for lane, (observation, *numbers, info) in outcomes.items():
+            if lane in begun:
+                last = {"final_obs": observation, "final_info": info}
+                infos, info = self._add_info(infos, last, lane), begun[lane][1]
             if numbers:  # else it was a reset
                 rewards[lane], terminations[lane], truncations[lane] = numbers
             infos = self._add_info(infos, info, lane)
@@ -229,3 +249,14 @@ def _made(lane: WorkerEnv, /, *args: Any, **kwargs: Any) -> WorkerEnv:
     """Known before it is made, so that it can be killed."""
     lane.__init__(*args, **kwargs)
     return lane
+
+
+def _made_anew(
+    kind: type[WorkerVectorEnv],
+    env_id: str,
+    num_envs: int,
+    place: Place,
+    mode: AutoresetMode,
+    kwargs: Mapping[str, Any] | None,
+) -> WorkerVectorEnv:
+    return kind(env_id, num_envs=num_envs, place=place, autoreset_mode=mode, kwargs=kwargs)

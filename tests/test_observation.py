@@ -14,7 +14,6 @@ from vp_agent.observation import read_observation
     ("damage", "words"),
     [
         (lambda o: o["pixels"].pop("left"), "no view 'left'"),
-        (lambda o: o.pop("agent_pos"), "no 'agent_pos'"),
         (lambda o: o.pop("task"), "no 'task'"),
         (lambda o: o.update(task="  "), "instruction"),
         (lambda o: o["agent_pos"].fill(np.nan), "not finite"),

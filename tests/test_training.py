@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from hashlib import sha256
 
 import av
 import numpy as np
@@ -251,6 +252,20 @@ def _flags(settings: TrainSettings) -> list[str]:
     names += ("save_every", "eval_every", "log_every", "threads", "device")
     pairs = [(f"--{name.replace('_', '-')}", str(getattr(settings, name))) for name in names]
     return ["train", *(word for pair in pairs for word in pair)]
+
+
+def test_training_does_not_see_torchs_default_dtype_and_device(settings, tmp_path):
+    hashes = []
+    for dtype, device, out in ((torch.float32, "cpu", "plain"), (torch.float64, "meta", "odd")):
+        torch.set_default_dtype(dtype)
+        try:
+            with torch.device(device):
+                last = train(replace(settings, out=tmp_path / out, steps=2, eval_every=2))
+        finally:
+            torch.set_default_dtype(torch.float32)
+        state = (last / "trainer.safetensors").read_bytes()
+        hashes.append((hash_tree(last / "agent"), sha256(state).hexdigest()))
+    assert hashes[0] == hashes[1]
 
 
 def test_only_the_first_episodes_have_labels(settings, data):

@@ -12,6 +12,7 @@ from torch import Tensor, distributed
 
 from vp_agent.folder import AnyPolicy
 from vp_agent.model.diffusion_policy import DiffusionPolicy
+from vp_agent.torch_defaults import integers, normal
 from vp_agent.train.dataset import Chunk, Demonstrations
 from vp_agent.train.jitter import jitter_clip
 from vp_agent.train.latent_cache import (
@@ -24,7 +25,7 @@ from vp_agent.train.mixture import Mixture, as_mixture
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.windows import to_signed
 
-_NOTHING = torch.empty(0)
+_NOTHING = torch.empty(0, dtype=torch.float32, device="cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +76,12 @@ class Batches:
         """Start frames of a batch's windows, with replacement."""
         size, weights = self.settings.batch_size, self.data.weights
         if weights is None:
-            picks = torch.randint(len(self.train_ids), (size,), generator=generator)
+            picks = integers(len(self.train_ids), (size,), generator)
             return self.train_ids[picks.numpy()]
         pools = {p: self.train_ids[at] for p, at, _ in self.data.by_part(self.train_ids)}
-        shares = torch.tensor([weights[p] for p in pools])
+        shares = torch.tensor([weights[p] for p in pools], dtype=torch.float32, device="cpu")
         pool_B = torch.multinomial(shares, size, replacement=True, generator=generator)
-        place_B = torch.rand(size, generator=generator, dtype=torch.float64)
+        place_B = torch.rand(size, generator=generator, dtype=torch.float64, device="cpu")
         chosen = [list(pools.values())[p] for p in pool_B]
         return np.array([ids[int(x * len(ids))] for ids, x in zip(chosen, place_B, strict=True)])
 
@@ -108,7 +109,7 @@ class Batches:
         current = frames[:, :, 0]
         if isinstance(self.model, DiffusionPolicy):
             return Batch(images_BVCHW=current, **common)
-        noise = torch.randn(current.shape, generator=generator).to(device)
+        noise = normal(current.shape, generator).to(device)
         current = current + self.model.config.image_noise * noise
         return Batch(
             moments_BVTChw=_per_image(self.model.encode_frames, frames),
@@ -120,7 +121,7 @@ class Batches:
         """Moments of the windows and of their condition images, each sample of one variant."""
         variant_B = np.zeros(len(ids_B), np.int64)
         if self.variants.count > 1:
-            drawn = torch.randint(self.variants.count, (len(ids_B),), generator=generator)
+            drawn = integers(self.variants.count, (len(ids_B),), generator)
             # Held-out windows are always seen in the same, plain variant.
             variant_B = drawn.numpy() * self.data.train_N[ids_B]
         return (

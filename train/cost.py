@@ -165,7 +165,7 @@ def count_step(
     encode, encode_live = FlopCounterMode(display=False), _LiveBytes()
     images = len(config.views) * (config.frames_per_view + 1)  # and each view's condition image
     with encode, encode_live, _Kernels(encode_live, autocast=False):
-        frames = torch.empty(images, 3, *config.resolution, device="meta")
+        frames = torch.empty(images, 3, *config.resolution, device="meta", dtype=torch.float32)
         encode_in_blocks(model.encode_frames, frames)
     return StepCost(
         parameters=parameter_count(model),
@@ -184,14 +184,18 @@ def _forget_gradient(parameter: Tensor) -> None:
 
 def _loss(model: VideoPolicy, stage: Stage, *, draws: int) -> Tensor:
     config = model.config
-    latents = torch.empty(1, config.slots, *config.latent_shape, device="meta")
-    text = torch.empty(1, 1, config.text_encoder["projection_dim"], device="meta")
-    actions = torch.empty(1, draws, config.horizon, config.action_dim, device="meta")
+    latents = torch.empty(1, config.slots, *config.latent_shape, device="meta", dtype=torch.float32)
+    text = torch.empty(
+        1, 1, config.text_encoder["projection_dim"], device="meta", dtype=torch.float32
+    )
+    actions = torch.empty(
+        1, draws, config.horizon, config.action_dim, device="meta", dtype=torch.float32
+    )
     outputs = model(
         latents,
         latents,
         text,
-        torch.empty(1, device="meta"),
+        torch.empty(1, device="meta", dtype=torch.float32),
         None if stage == "video" else actions,
         with_video=stage not in ("action", "none"),
     )

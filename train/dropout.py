@@ -10,6 +10,8 @@ import torch
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from torch import Tensor, nn
 
+from vp_agent.torch_defaults import uniform
+
 
 def draw_keep(
     batch: int, slots: int, *, rate: float, per_slot: bool, generator: torch.Generator
@@ -18,7 +20,7 @@ def draw_keep(
 
     The published training draws for every slot of a sample; then hardly ever is all of it hidden.
     """
-    draws = torch.rand(2, batch, slots if per_slot else 1, generator=generator) >= rate
+    draws = uniform((2, batch, slots if per_slot else 1), generator) >= rate
     text_BS, images_BS = draws.float().expand(2, batch, slots)
     return text_BS, images_BS
 

@@ -19,6 +19,7 @@ from vp_agent.model import canvas
 from vp_agent.model.diffusion_policy import DiffusionPolicy, sample_actions
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
+from vp_agent.torch_defaults import normal
 from vp_agent.train.batches import Batch, Batches
 from vp_agent.train.losses import policy_losses
 from vp_agent.train.noise_losses import noise_losses
@@ -42,9 +43,13 @@ def evaluate_holdout(
     held_out = len(ids) > 0
     if not held_out and settings.stage != "vae":
         return {}
-    generator = torch.Generator().manual_seed(mix(settings.seed, "holdout"))
+    generator = torch.Generator("cpu").manual_seed(mix(settings.seed, "holdout"))
     ids = ids if held_out else batches.train_ids
-    ids = ids[torch.randperm(len(ids), generator=generator)[:LOSS_WINDOWS].numpy()]
+    ids = ids[
+        torch.randperm(len(ids), generator=generator, dtype=torch.int64, device="cpu")[
+            :LOSS_WINDOWS
+        ].numpy()
+    ]
     if isinstance(model, DiffusionPolicy):
         return _actions_alone(model, batches, ids, settings, generator=generator)
     if settings.stage == "vae":
@@ -99,7 +104,7 @@ def _actions_alone(
             batch.images_BVCHW,
             batch.text_B1D,
             tier=config.tier("default"),
-            noise_BKA=torch.randn(shape, generator=generator).to(model.device),
+            noise_BKA=normal(shape, generator).to(model.device),
         )
         errors.append(_action_errors(actions, batch, config))
     return {
@@ -154,15 +159,15 @@ def _imagine(
         model,
         Conditions(latents_BSChw=condition, text_B1D=batch.text_B1D),
         tier=config.tier("default"),
-        video_noise_BSChw=torch.randn(condition.shape, generator=generator).to(device),
-        action_noise_BKA=torch.randn(
-            len(ids), config.horizon, config.action_dim, generator=generator
-        ).to(device),
+        video_noise_BSChw=normal(condition.shape, generator).to(device),
+        action_noise_BKA=normal((len(ids), config.horizon, config.action_dim), generator).to(
+            device
+        ),
     )
     assert result.video_BSChw is not None  # asked for
     imagined = model.decode_video(result.video_BSChw).cpu()
     if config.action_stats is None:
-        return imagined, torch.empty(0)
+        return imagined, torch.empty(0, dtype=torch.float32, device="cpu")
     return imagined, _action_errors(result.actions_BKA, batch, config)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vp_agent.errors import need
+from vp_agent.torch_defaults import uniform
 
 STRENGTHS = (0.2, 0.2, 0.2, 0.05)  # of brightness, contrast, saturation, hue
 
@@ -16,7 +17,8 @@ STRENGTHS = (0.2, 0.2, 0.2, 0.05)  # of brightness, contrast, saturation, hue
 def jitter_clip(frames_TCHW: Tensor, *, generator: torch.Generator) -> Tensor:
     """Images uint8 with other colours, the same change in every frame of the clip."""
     functional: Any = need("torchvision.transforms.v2.functional", extra="lerobot")
-    changes = torch.tensor(STRENGTHS) * (2 * torch.rand(4, generator=generator) - 1)
+    strengths = torch.tensor(STRENGTHS, dtype=torch.float32, device="cpu")
+    changes = strengths * (2 * uniform((4,), generator) - 1)
     steps: list[Callable[[Tensor], Tensor]] = [
         lambda frames: functional.adjust_brightness(frames, 1 + changes[0].item()),
         lambda frames: functional.adjust_contrast(frames, 1 + changes[1].item()),
@@ -24,6 +26,6 @@ def jitter_clip(frames_TCHW: Tensor, *, generator: torch.Generator) -> Tensor:
         lambda frames: functional.adjust_hue(frames, changes[3].item()),
     ]
     frames = frames_TCHW.float() / 255  # no rounding between the steps
-    for i in torch.randperm(4, generator=generator).tolist():
+    for i in torch.randperm(4, generator=generator, dtype=torch.int64, device="cpu").tolist():
         frames = steps[i](frames)
     return (frames * 255).round().byte()

@@ -24,6 +24,7 @@ from vp_agent.files import atomic_file
 from vp_agent.folder import AnyPolicy
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
+from vp_agent.torch_defaults import normal
 from vp_agent.train import jitter
 from vp_agent.train.dataset import Demonstrations
 from vp_agent.train.decoding import check_decoding
@@ -175,7 +176,7 @@ def shelves(
         def encode(frames_VTCHW: Tensor, episode: int) -> Tensor:
             frames = images(frames_VTCHW, episode, k)
             generator = _seeded(key, "noise", k, episode)
-            frames = frames + noise * torch.randn(frames.shape, generator=generator)
+            frames = frames + noise * normal(frames.shape, generator)
             return _encode(model.encode_condition, frames, model.device)
 
         return shelf(f"condition {k} {noise} {colours(k)} {own_vae}", encode)
@@ -188,7 +189,7 @@ def shelves(
 
 
 def _seeded(*parts: int | str) -> torch.Generator:
-    return torch.Generator().manual_seed(mix(*parts))
+    return torch.Generator("cpu").manual_seed(mix(*parts))
 
 
 def _encode(encode: Callable[[Tensor], Tensor], frames: Tensor, device: torch.device) -> Tensor:

@@ -14,11 +14,14 @@ from torch import Tensor
 from vp_agent.diffusion.precondition import c_in, c_noise, sample_sigma, velocity
 from vp_agent.model import canvas
 from vp_agent.model.video_policy import VideoPolicy, decode, encode
+from vp_agent.torch_defaults import normal
 from vp_agent.train.batches import Batch
 from vp_agent.train.dropout import draw_keep, hidden_text
 from vp_agent.train.windows import normalise
 
-_NONE = torch.tensor(float("nan"))  # of a stream that the stage does not have
+_NONE = torch.tensor(
+    float("nan"), dtype=torch.float32, device="cpu"
+)  # of a stream that the stage does not have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ def policy_losses(
     config, size, device = model.config, len(batch.text_B1D), batch.text_B1D.device
 
     def noise(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device)
+        return normal(shape, generator).to(device)
 
     moments = canvas.compose(batch.moments_BVTChw)
     latent_noise = noise(size, config.slots, *config.latent_shape) if sample_latents else None
@@ -190,7 +193,7 @@ def autoencoder_losses(
     patch = model.config.vae_patch
     mean, logvar = encode(model.vae, frames, patch=patch).chunk(2, dim=1)
     logvar = logvar.clamp(-30, 20)
-    noise = torch.randn(mean.shape, generator=generator).to(frames.device)
+    noise = normal(mean.shape, generator).to(frames.device)
     z = mean + (0.5 * logvar).exp() * noise
     image = decode(model.vae, z, num_frames=clips_BTCHW.shape[1], patch=patch)
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()

@@ -15,7 +15,7 @@ class Meter:
     """Sums and counts since the last line; a stream that a stage does not have has no mean."""
 
     def __init__(self) -> None:
-        self._sums = torch.zeros(len(NAMES), 2)
+        self._sums = torch.zeros(len(NAMES), 2, dtype=torch.float32, device="cpu")
 
     def add(self, losses: Losses) -> None:
         """Counts one batch."""
@@ -27,8 +27,10 @@ class Meter:
             (losses.video_B, losses.sigma_video_B),
             (losses.action_B, losses.sigma_action_B),
         ):
-            level_B = torch.bucketize(sigma_B.cpu(), torch.tensor(EDGES))
-            inside = level_B == torch.arange(len(BINS))[:, None]
+            level_B = torch.bucketize(
+                sigma_B.cpu(), torch.tensor(EDGES, dtype=torch.float32, device="cpu")
+            )
+            inside = level_B == torch.arange(len(BINS), dtype=torch.int64, device="cpu")[:, None]
             rows.append(_sum_and_count(value_B.cpu().where(inside, torch.nan)))
         self._sums += torch.cat(rows)
 

@@ -114,7 +114,10 @@ class Mixture:
             for field in fields(Chunk)
         }
         first_B = self.gather(
-            ids_B, lambda p, own, _: torch.full((len(own),), int(self._first_tasks[p]))
+            ids_B,
+            lambda p, own, _: torch.full(
+                (len(own),), int(self._first_tasks[p]), dtype=torch.int64, device="cpu"
+            ),
         )
         return Chunk(**{**columns, "task_B": columns["task_B"] + first_B})
 

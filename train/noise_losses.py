@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vp_agent.model.diffusion_policy import DiffusionPolicy, noise_schedule
+from vp_agent.torch_defaults import integers, normal, uniform
 from vp_agent.train.batches import Batch
 from vp_agent.train.losses import Losses, masked_mean, sample_means
 from vp_agent.train.windows import normalise
@@ -36,12 +37,12 @@ def noise_losses(
     size, horizon, width = actions_BKA.shape
 
     def noise() -> Tensor:
-        return torch.randn(size, draws, horizon, width, generator=generator).to(device)
+        return normal((size, draws, horizon, width), generator).to(device)
 
     shift_BV2 = None
     if augment:
-        shift_BV2 = torch.rand(size, len(config.views), 2, generator=generator).to(device) * 2 - 1
-    step_BN = torch.randint(config.noise.train_steps, (size, draws), generator=generator).to(device)
+        shift_BV2 = uniform((size, len(config.views), 2), generator).to(device) * 2 - 1
+    step_BN = integers(config.noise.train_steps, (size, draws), generator).to(device)
     schedule, wanted = noise_schedule(config), noise()
     perturbed = wanted + config.noise.perturbation * noise()
     noisy = schedule.add_noise(

@@ -23,6 +23,7 @@ from vp_agent.folder import read_config
 from vp_agent.locate import hub_source, locate
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
+from vp_agent.torch_defaults import torch_defaults
 from vp_agent.train.batches import Batches
 from vp_agent.train.checkpoint import (
     averaged,
@@ -52,6 +53,7 @@ class NonFiniteLoss(VPAgentError, RuntimeError):
     """The loss or the gradient stopped being a number; nothing was stepped."""
 
 
+@torch_defaults()
 def train(settings: TrainSettings) -> Path:
     """Runs one stage; returns the last checkpoint's folder.
 
@@ -140,10 +142,10 @@ def optimise(
     stop, step = 0, first
     interruption.listen()
     for step in range(first + 1, settings.steps + 1):
-        generator = torch.Generator().manual_seed(
+        generator = torch.Generator("cpu").manual_seed(
             mix(settings.seed, settings.stage, step, accelerator.process_index)
         )
-        drawn, total = [], torch.zeros(())
+        drawn, total = [], torch.zeros((), dtype=torch.float32, device="cpu")
         for part in range(1, settings.accumulation + 1):
             asked = time.monotonic()
             drawn.append(batches.draw(generator))
@@ -155,8 +157,8 @@ def optimise(
                 accelerator.backward(losses.total / settings.accumulation)
             meter.add(losses)
             total = total + losses.total.detach().cpu() / settings.accumulation
-        clipped = accelerator.clip_grad_norm_(parameters.values(), settings.clip_norm)
-        norm = whole(torch.as_tensor(clipped)).item()
+        clipped: Any = accelerator.clip_grad_norm_(parameters.values(), settings.clip_norm)
+        norm = whole(clipped).item()
         refuse_non_finite(accelerator, step, total, norm, drawn)
         stepper.step()
         schedule.step()

@@ -20,13 +20,14 @@ from vp_agent.config import TierConfig
 from vp_agent.device import choose_device
 from vp_agent.diffusion.draw import draw
 from vp_agent.diffusion_policy_config import DdimConfig
-from vp_agent.errors import ConfigError
+from vp_agent.errors import ActionError, ConfigError
 from vp_agent.folder import AnyConfig, fingerprint, load_any_agent, save_agent
 from vp_agent.locate import hub_source, locate
 from vp_agent.model.compile import compile_model
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.observation import Observation, read_observation
-from vp_agent.randomness import mix, read_noise, read_seeds
+from vp_agent.randomness import lane_seeds, mix, read_noise, read_seeds
+from vp_agent.torch_defaults import normal, planning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,10 +213,7 @@ class VideoPolicyAgent:
         """
         observation = read_observation(obs, self.config)
         count = len(observation.tasks)
-        seed = read_seeds(seed)
-        seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != count:
-            raise ConfigError(f"{len(seeds)} seeds for {count} lanes")
+        seeds = lane_seeds(read_seeds(seed), count)
         shapes = self.config.noise_shapes
         if video_noise is not None and 0 in shapes[0]:
             raise ConfigError(f"{self.config.policy} imagines no video: drop video_noise")
@@ -264,7 +262,6 @@ class VideoPolicyAgent:
             self._lanes[index] = _Lane(seed=seed)
         return self._lanes[index]
 
-    @torch.inference_mode()
     def _plan(
         self,
         observation: Observation,
@@ -274,22 +271,40 @@ class VideoPolicyAgent:
         noises: Sequence[np.ndarray | None] = (None, None),
     ) -> Plan:
         started = time.perf_counter()
-        config, device = self.config, self.model.device
-        stats = config.action_stats
-        if stats is None:
+        if self.config.action_stats is None:
             raise ConfigError(
                 "this agent has no action statistics, so it cannot act; train its action stage: "
                 "vp-agent train --stage action --init RUN (or, for a released agent, convert it "
                 "with --action-stats)"
             )
+        with planning(self.model):
+            actions, frames = self._drawn(observation, seeds, video=video, noises=noises)
+        if not np.isfinite(actions).all():
+            raise ActionError("the plan is not finite: the agent's weights are damaged")
+        if not observation.batched:
+            actions = actions[0]
+            frames = None if frames is None else {view: x[0] for view, x in frames.items()}
+        return Plan(actions=actions, video=frames, latency_s=time.perf_counter() - started)
+
+    def _drawn(
+        self,
+        observation: Observation,
+        seeds: Sequence[int],
+        *,
+        video: bool,
+        noises: Sequence[np.ndarray | None],
+    ) -> tuple[np.ndarray, dict[str, np.ndarray] | None]:
+        config, device, on_cpu = self.config, self.model.device, torch.device("cpu")
+        stats = config.action_stats
+        assert stats is not None  # _plan has looked
         # Every lane draws from its own seed, so a row does not depend on its batch.
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        generators = [torch.Generator(on_cpu).manual_seed(seed) for seed in seeds]
         drawn = [
-            torch.stack([torch.randn(shape, generator=g) for g in generators])
+            torch.stack([normal(shape, generator) for generator in generators])
             for shape in config.noise_shapes
         ]
         video_noise, action_noise = (
-            (own if given is None else torch.from_numpy(given).float()).to(device)
+            (own if given is None else torch.from_numpy(given)).to(device)
             for own, given in zip(drawn, noises, strict=True)
         )
         drawn = draw(
@@ -301,23 +316,22 @@ class VideoPolicyAgent:
             action_noise_BKA=action_noise,
             with_video=video,
         )
-        low, high = (torch.tensor(v, device=device) for v in (stats.min, stats.max))
+        low, high = (
+            torch.tensor(v, dtype=torch.float32, device=device) for v in (stats.min, stats.max)
+        )
         actions = drawn.actions_BKA.float()
         if config.clip_actions:
             actions = actions.clamp(-1, 1)
         actions = ((actions + 1) / 2 * (high - low) + low).cpu().numpy()
         frames = None if drawn.frames_BVTCHW is None else self._pixels(drawn.frames_BVTCHW)
-        if not observation.batched:
-            actions = actions[0]
-            frames = None if frames is None else {view: x[0] for view, x in frames.items()}
-        return Plan(actions=actions, video=frames, latency_s=time.perf_counter() - started)
+        return actions, frames
 
     def _images(self, observation: Observation, generators: Sequence[torch.Generator]) -> Tensor:
         images = torch.from_numpy(observation.images_BVHW3).float() / 127.5 - 1
         images = images.movedim(-1, -3)
         strength = self.config.image_noise
         if strength:
-            noise = [torch.randn(images.shape[1:], generator=g) for g in generators]
+            noise = [normal(images.shape[1:], g) for g in generators]
             images = images + strength * torch.stack(noise)
         return images.to(self.model.device)
 

@@ -170,17 +170,21 @@ def timed(model: VideoPolicy) -> Iterator[dict[str, float]]:
 def unet_flops(model: VideoPolicy, *, guided: bool) -> int:
     """Floating-point operations (2 per multiply-add) of one whole U-Net evaluation."""
     batch, device = 2 if guided else 1, model.device
-    video = torch.zeros(batch, model.config.slots, *model.config.latent_shape, device=device)
-    text = torch.zeros(batch, 1, model.unet.config["cross_attention_dim"], device=device)
+    video = torch.zeros(
+        batch, model.config.slots, *model.config.latent_shape, dtype=torch.float32, device=device
+    )
+    text = torch.zeros(
+        batch, 1, model.unet.config["cross_attention_dim"], dtype=torch.float32, device=device
+    )
     with FlopCounterMode(display=False) as counter:
-        model(video, video, text, torch.zeros(batch, device=device))
+        model(video, video, text, torch.zeros(batch, dtype=torch.float32, device=device))
     return counter.get_total_flops()
 
 
 def matmul_flops_per_s(dtype: torch.dtype, device: torch.device) -> float:
     """What this device reaches in a plain matrix product."""
     side = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    a, b = (torch.randn(side, side, device=device, dtype=torch.float32).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()

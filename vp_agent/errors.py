@@ -79,9 +79,10 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def closest(name: str, known: Iterable[str]) -> str:
+def closest(name: str, known: Iterable[object]) -> str:
     """`; did you mean 'X'?` if one of `known` is similar to `name`, else an empty string."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    words = [word for word in known if isinstance(word, str)]
+    match = difflib.get_close_matches(name, words, n=1, cutoff=0.4)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 

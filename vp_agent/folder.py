@@ -28,6 +28,7 @@ from vp_agent.model.diffusion_policy import (
 from vp_agent.model.text import read_tokenizer, save_tokenizer
 from vp_agent.model.video_policy import VideoPolicy, blank_policy
 from vp_agent.strict_json import read_strictly
+from vp_agent.torch_defaults import torch_defaults
 from vp_agent.trial import is_small, try_plan, try_shapes
 from vp_agent.weights import read_weights
 
@@ -93,6 +94,7 @@ def write_part(state: Mapping[str, Tensor], folder: Path, part: str) -> None:
     save_file(tensors, path, metadata={"format": "pt"})  # the libraries ask for the format
 
 
+@torch_defaults()
 def write_description(model: AnyPolicy, folder: Path, *, card: str) -> None:
     """Completes a folder that has its weights: configurations, tokenizer, card, manifest."""
     if isinstance(model, VideoPolicy):
@@ -124,6 +126,7 @@ def load_agent(
     return model
 
 
+@torch_defaults()
 def load_any_agent(
     folder: Path,
     *,

@@ -2,7 +2,8 @@
 
 # B lanes, V views, H W image height/width, n numbers of agent_pos
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from vp_agent.agent_config import AgentConfig
 from vp_agent.errors import ObservationError, closest
+from vp_agent.read_numbers import read_array, read_floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +32,11 @@ class Observation:
 
 
 def read_observation(obs: Mapping[str, Any] | Observation, config: AgentConfig) -> Observation:
-    """Checks `{"pixels": {view: uint8 (H, W, 3)}, "agent_pos": float (n,), "task": str}`.
+    """Checks `{"pixels": {view: uint8 (H, W, 3)}, "task": str}`.
 
-    A leading axis on the images (and a sequence of tasks) makes it a batch. What was read before
-    is trusted.
+    A leading axis on the images (and a sequence of tasks) makes it a batch. `agent_pos` (n,) may
+    be missing, because no policy of this package reads it; what is there must be finite numbers.
+    Arrays, tensors and images of Pillow do, in any memory layout. What was read before is trusted.
 
     Raises:
         ObservationError: names the part that is missing or malformed.
@@ -43,28 +46,10 @@ def read_observation(obs: Mapping[str, Any] | Observation, config: AgentConfig) 
     if not isinstance(obs, Mapping):
         hint = ": `env.reset()` gives observation and info" if isinstance(obs, tuple) else ""
         raise ObservationError(f"expected an observation (a dict), got {_kind(obs)}{hint}")
-    for part in ("pixels", "agent_pos", "task"):
+    for part in ("pixels", "task"):
         if part not in obs:
-            raise ObservationError(f"the observation has no {part!r}; it has {sorted(obs)}")
-    pixels = obs["pixels"]
-    if not isinstance(pixels, Mapping):
-        raise ObservationError(f"pixels must be a dict of views, got {_kind(pixels)}")
-    images = []
-    for view in config.views:
-        if view not in pixels:
-            raise ObservationError(
-                f"no view {view!r} in pixels{closest(view, pixels)}; it has {sorted(pixels)}"
-            )
-        image = np.asarray(pixels[view])
-        wanted = (*config.resolution, 3)
-        if image.shape[-3:] != wanted or image.ndim not in (3, 4):
-            raise ObservationError(
-                f"view {view!r} has shape {image.shape}, expected {wanted} (height, width, RGB); "
-                "make the environment with **agent.env_kwargs"
-            )
-        if image.dtype != np.uint8:
-            raise ObservationError(f"view {view!r} is {image.dtype}, expected uint8 in 0..255")
-        images.append(image)
+            raise ObservationError(f"the observation has no {part!r}; it has {_names(obs)}")
+    images = _read_images(obs["pixels"], config)
     dims = {image.ndim for image in images}
     if len(dims) != 1:
         raise ObservationError("some views have a batch axis and some have not")
@@ -75,30 +60,85 @@ def read_observation(obs: Mapping[str, Any] | Observation, config: AgentConfig) 
     (count,) = lanes
     if not count:
         raise ObservationError("the observation is of 0 lanes")
-    _check_position(obs["agent_pos"], count if batched else None)
-    tasks = (obs["task"],) if isinstance(obs["task"], str) else obs["task"]
-    if not isinstance(tasks, Sequence | np.ndarray):
-        raise ObservationError(f"the task must be an instruction in words, got {tasks!r}")
-    tasks = tuple(tasks)
-    if len(tasks) != count:
-        raise ObservationError(f"{len(tasks)} tasks for {count} lanes")
-    for task in tasks:
-        if not isinstance(task, str) or not task.strip():
-            raise ObservationError(f"the task must be an instruction in words, got {task!r}")
-    stacked = np.stack(images, axis=1) if batched else np.stack(images)[None]
-    return Observation(images_BVHW3=stacked, tasks=tasks, batched=batched)
+    if "agent_pos" in obs:
+        _check_position(obs["agent_pos"], count if batched else None)
+    tasks = _read_tasks(obs["task"], count)
+    # One layout for all: convolutions of other strides round differently.
+    images_BVHW3 = np.empty((count, len(images), *config.resolution, 3), np.uint8)
+    for view, image in enumerate(images):
+        images_BVHW3[:, view] = image
+    return Observation(images_BVHW3=images_BVHW3, tasks=tasks, batched=batched)
+
+
+def _read_images(pixels: Any, config: AgentConfig) -> list[np.ndarray]:
+    if not isinstance(pixels, Mapping):
+        raise ObservationError(f"pixels must be a dict of views, got {_kind(pixels)}")
+    images = []
+    for view in config.views:
+        if view not in pixels:
+            raise ObservationError(
+                f"no view {view!r} in pixels{closest(view, pixels)}; it has {_names(pixels)}"
+            )
+        try:
+            image = read_array(pixels[view])
+        except ValueError as error:
+            raise ObservationError(f"view {view!r} must be numbers, {error}") from error
+        wanted = (*config.resolution, 3)
+        if image.shape[-3:] != wanted or image.ndim not in (3, 4):
+            raise ObservationError(
+                f"view {view!r} has shape {image.shape}, expected {wanted} (height, width, RGB); "
+                "make the environment with **agent.env_kwargs"
+            )
+        if image.dtype != np.uint8:
+            raise ObservationError(f"view {view!r} is {image.dtype}, expected uint8 in 0..255")
+        images.append(image)
+    return images
 
 
 def _check_position(agent_pos: Any, lanes: int | None) -> None:
     try:
-        position = np.asarray(agent_pos, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ObservationError(f"agent_pos must be numbers, got {_kind(agent_pos)}") from error
+        position = read_floats(agent_pos)
+    except ValueError as error:
+        raise ObservationError(f"agent_pos must be numbers, {error}") from error
     if not np.isfinite(position).all():
-        raise ObservationError(f"agent_pos is not finite: {position}")
+        raise ObservationError(f"agent_pos is not finite: {reprlib.repr(position.tolist())}")
     if lanes is not None and len(np.atleast_1d(position)) != lanes:
         raise ObservationError(f"agent_pos has shape {position.shape}, the images {lanes} lanes")
 
 
+def _read_tasks(task: Any, count: int) -> tuple[str, ...]:
+    if isinstance(task, np.ndarray) and not task.ndim:
+        task = task.item()
+    if isinstance(task, str):
+        task = (task,)
+    if isinstance(task, bytes) or not isinstance(task, Sequence | np.ndarray):
+        raise ObservationError(f"the task must be an instruction in words, got {_short(task)}")
+    try:
+        tasks = tuple(task)
+    except Exception as error:  # a foreign sequence may raise anything
+        raise ObservationError(f"the tasks cannot be read from {_kind(task)}") from error
+    if len(tasks) != count:
+        raise ObservationError(f"{len(tasks)} tasks for {count} lanes")
+    return tuple(_read_task(each) for each in tasks)
+
+
+def _read_task(task: Any) -> str:
+    if not isinstance(task, str) or not task.strip():
+        raise ObservationError(f"the task must be an instruction in words, got {_short(task)}")
+    try:
+        task.encode()
+    except UnicodeEncodeError as error:  # half a surrogate pair: no tokenizer takes it
+        raise ObservationError(f"the task is no valid Unicode text: {_short(task)}") from error
+    return str.__str__(task)  # a subclass may compare as it likes
+
+
 def _kind(value: object) -> str:
     return f"a {type(value).__name__}"
+
+
+def _short(value: object) -> str:
+    return f"{_kind(value)}: {reprlib.repr(value)}"
+
+
+def _names(keys: Iterable[Any]) -> str:
+    return reprlib.repr(sorted(map(reprlib.repr, keys))).replace('"', "")

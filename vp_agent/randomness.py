@@ -2,11 +2,13 @@
 
 import hashlib
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from vp_agent.errors import ConfigError
+from vp_agent.read_numbers import read_array
 
 
 def mix(*parts: int | str) -> int:
@@ -15,20 +17,40 @@ def mix(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def torch_seed(seed: int) -> int:
+    """A seed that torch's generators take: the number itself, or a hash of one past 64 bits."""
+    # In hexadecimal: Python writes no decimals of more than 4,300 digits.
+    return seed if -(2**63) <= seed < 2**64 else mix("past 64 bits", hex(seed))
+
+
 def read_seeds(seed: Any) -> int | list[int]:
-    """A seed, or one per lane, from whole numbers of any kind (numpy's too).
+    """A seed, or one per lane, from whole numbers of any kind (numpy's too) and any size.
 
     Raises:
         ConfigError: it is something else.
     """
     try:
-        return operator.index(seed)
+        return torch_seed(operator.index(seed))
     except TypeError:
         pass
     try:
-        return [operator.index(each) for each in seed]
+        if isinstance(seed, str | bytes | bytearray | set | frozenset | dict):
+            raise TypeError("not in order, or no numbers")
+        return [torch_seed(operator.index(each)) for each in seed]
     except TypeError as error:
         raise ConfigError(f"a seed is a whole number, or one per lane, not {seed!r}") from error
+
+
+def lane_seeds(seed: int | Sequence[int], lanes: int) -> list[int]:
+    """One seed per lane of what `read_seeds` gave: s means s, s + 1, ...
+
+    Raises:
+        ConfigError: there are more or fewer than lanes.
+    """
+    seeds = [seed + lane for lane in range(lanes)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != lanes:
+        raise ConfigError(f"{len(seeds)} seeds for {lanes} lanes")
+    return [torch_seed(each) for each in seeds]
 
 
 def read_noise(noise: Any, shape: tuple[int, ...], *, lanes: int) -> np.ndarray:
@@ -37,7 +59,13 @@ def read_noise(noise: Any, shape: tuple[int, ...], *, lanes: int) -> np.ndarray:
     Raises:
         ConfigError: it is of another shape or not finite.
     """
-    values = np.asarray(noise, dtype=np.float32)
+    try:
+        values = read_array(noise)
+    except ValueError as error:
+        raise ConfigError(f"start noise must be numbers, {error}") from error
+    with np.errstate(all="ignore"):  # too large: infinite
+        # In C's order: convolutions of other strides round differently.
+        values = np.array(values, dtype=np.float32, order="C")
     wanted = {(lanes, *shape), *([shape] if lanes == 1 else [])}
     if values.shape not in wanted:
         words = " or ".join(map(str, sorted(wanted, key=len)))

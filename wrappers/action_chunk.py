@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
 from vp_agent.errors import ActionError, ConfigError
+from vp_agent.read_numbers import read_array
 
 Stepped = tuple[Any, float, bool, bool, dict[str, Any]]
 
@@ -35,7 +36,10 @@ class ActionChunk(gym.Wrapper):
 
     def step(self, action: np.ndarray) -> Stepped:
         """Executes the chunk's actions in order."""
-        actions = np.asarray(action)
+        try:
+            actions = read_array(action)
+        except ValueError as error:
+            raise ActionError(f"a chunk must be numbers, {error}") from error
         if actions.ndim != 2 or not 1 <= len(actions) <= self.length:
             raise ActionError(
                 f"a chunk has the shape (1 to {self.length}, {self.env.action_space.shape}), "

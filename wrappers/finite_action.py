@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 
 from vp_agent.errors import ActionError, ConfigError
+from vp_agent.read_numbers import read_floats
 
 
 class FiniteAction(gym.ActionWrapper):
@@ -42,11 +43,23 @@ class FiniteAction(gym.ActionWrapper):
 def finite_numbers(action: Any, shape: tuple[int, ...]) -> np.ndarray:
     """The action as float64; `ActionError` if it has another shape, NaN or infinite numbers."""
     try:
-        numbers = np.asarray(action, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ActionError(f"the action must be {shape} numbers, not {action!r}") from error
+        numbers = read_floats(action)
+    except ValueError as error:
+        raise ActionError(f"the action must be {shape} numbers, {error}") from error
     if numbers.shape != shape:
         raise ActionError(f"the action must have shape {shape}, not {numbers.shape}")
     if not np.isfinite(numbers).all():  # np.clip would let NaN through
         raise ActionError(f"the action must be finite, not {numbers}")
     return numbers
+
+
+def finite_rows(actions_KA: Any, width: int) -> list[np.ndarray]:
+    """The actions of a chunk, each by `finite_numbers`; `ActionError` if there is none."""
+    try:
+        rows = list(actions_KA)
+    except Exception as error:  # a foreign object's methods may raise anything
+        kind = type(actions_KA).__name__
+        raise ActionError(f"a chunk is a sequence of actions, not a {kind}") from error
+    if not rows:
+        raise ActionError("an empty chunk; give at least one action")
+    return [finite_numbers(row, (width,)) for row in rows]

@@ -25,4 +25,6 @@ class LeRobotKeys(gym.ObservationWrapper):
     def observation(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """The observation, flat."""
         views = {IMAGES + view: image for view, image in observation["pixels"].items()}
-        return {**views, STATE: observation["agent_pos"], TASK: observation["task"]}
+        rest = {STATE: "agent_pos", TASK: "task"}
+        rest = {new: observation[old] for new, old in rest.items() if old in observation}
+        return {**views, **rest}

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 
 from vp_agent.errors import ConfigError
+from vp_agent.wrappers.finite_action import finite_numbers
 
 BASE_AT_REST = (0.0, 0.0, 0.0, 0.0, -1.0)  # RoboCasa: base 3, torso, mode (-1: the arm moves)
 
@@ -31,4 +32,5 @@ class PadAction(gym.ActionWrapper):
 
     def action(self, action: np.ndarray) -> np.ndarray:
         """The action with its tail."""
-        return np.concatenate([action, self._tail])
+        numbers = finite_numbers(action, self.action_space.shape or ())
+        return np.concatenate([numbers.astype(self._tail.dtype), self._tail])

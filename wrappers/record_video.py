@@ -46,6 +46,10 @@ class RecordVideo(gym.Wrapper):
             self._finish()
         return observation, reward, terminated, truncated, info
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy films its own episodes, after those that are there."""
+        return {**self.__dict__, "_film": None}
+
     def close(self) -> None:
         """Keeps the film of an episode that is still running."""
         self._finish()

@@ -65,13 +65,17 @@ def read_flight(batch: Mapping[str, Any], config: VideoPolicyConfig) -> Observat
 def read_mask(batch: Mapping[str, Any], keys: Sequence[str], *, shape: tuple[int, int]) -> Tensor:
     """Entries past the episode's end in any of the keys, bool; none where LeRobot says nothing."""
     masks = [batch[f"{key}_is_pad"].cpu() for key in keys if f"{key}_is_pad" in batch]
-    return torch.stack(masks).any(0) if masks else torch.zeros(shape, dtype=torch.bool)
+    return (
+        torch.stack(masks).any(0) if masks else torch.zeros(shape, dtype=torch.bool, device="cpu")
+    )
 
 
 def strided(frames_BVTCHW: Tensor, is_pad_BT: Tensor) -> Tensor:
     """Past the end the last strided frame repeats, where LeRobot repeats the episode's last."""
     last_B1 = (~is_pad_BT).sum(1, keepdim=True) - 1
-    real_BT = torch.minimum(torch.arange(is_pad_BT.shape[1]), last_B1)
+    real_BT = torch.minimum(
+        torch.arange(is_pad_BT.shape[1], dtype=torch.int64, device=is_pad_BT.device), last_B1
+    )
     return torch.stack(
         [frames[:, real] for frames, real in zip(frames_BVTCHW, real_BT, strict=True)]
     )

@@ -23,6 +23,7 @@ from vp_agent.model.shortcuts import freeze_idle
 from vp_agent.model.text import save_tokenizer
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
+from vp_agent.torch_defaults import normal
 from vp_agent.train.batches import Batch
 from vp_agent.train.dataset import Chunk
 from vp_agent.train.latent_cache import encode_in_blocks
@@ -97,7 +98,7 @@ class VPAgentPolicy(PreTrainedPolicy):
             getattr(self.model, part).requires_grad_(True)
         freeze_idle(self.model.unet)
         # The noise of a step is a function of its number, which therefore is in the checkpoint.
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device="cpu"))
         self.agent = VideoPolicyAgent(self.model, config.tier, config.sampler)
         self.last_predicted_latents: Tensor | None = None
         self._texts: dict[str, Tensor] = {}
@@ -173,7 +174,7 @@ class VPAgentPolicy(PreTrainedPolicy):
         config = self.config
         when = ("step", int(self.updates)) if self.training else ("holdout",)
         seed = mix(config.seed, config.stage, *when, *batch["index"].tolist())
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         losses = policy_losses(
             self.model,
             self._read(batch, generator),
@@ -256,9 +257,11 @@ class VPAgentPolicy(PreTrainedPolicy):
         is_pad_BT = read_mask(batch, cameras, shape=(size, length))
         pixels = to_signed(strided(frames_BVTCHW, is_pad_BT)).to(model.device)
         current = pixels[:, :, 0]
-        noise = torch.randn(current.shape, generator=generator).to(model.device)
+        noise = normal(current.shape, generator).to(model.device)
         current = current + config.conditioning.image_noise * noise
-        actions_BKA = is_pad_BK = torch.empty(0)  # not looked at in the video stage
+        actions_BKA = is_pad_BK = torch.empty(
+            0, dtype=torch.float32, device="cpu"
+        )  # not looked at in the video stage
         if self.config.stage != "video":
             actions_BKA = batch[ACTION].float().to(model.device)
             is_pad_BK = read_mask(batch, [ACTION], shape=(size, config.horizon))
@@ -274,10 +277,10 @@ class VPAgentPolicy(PreTrainedPolicy):
                 actions_BKA=actions_BKA,
                 action_is_pad_BK=is_pad_BK,
                 frame_is_pad_BT=is_pad_BT,
-                task_B=torch.empty(0),
+                task_B=torch.empty(0, dtype=torch.float32, device="cpu"),
             ),
             text_B1D=torch.cat([self._texts[task] for task in tasks]).to(model.device),
-            has_actions_B=torch.ones(size, dtype=torch.bool),
+            has_actions_B=torch.ones(size, dtype=torch.bool, device="cpu"),
             moments_BVTChw=moments.unflatten(0, pixels.shape[:3]),
             condition_BVChw=condition.unflatten(0, current.shape[:2]),
         )

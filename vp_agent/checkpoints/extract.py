@@ -62,8 +62,11 @@ def extract(checkpoint: Path, config: VideoPolicyConfig, folder: Path) -> Extrac
     vae, condition = parts["vae"], parts["condition_vae"]
     # The published target VAE has no quant_conv, diffusers' class always has one.
     channels = 2 * config.latent_shape[0]
-    vae.setdefault("quant_conv.weight", torch.eye(channels)[:, :, None, None])
-    vae.setdefault("quant_conv.bias", torch.zeros(channels))
+    vae.setdefault(
+        "quant_conv.weight",
+        torch.eye(channels, dtype=torch.float32, device="cpu")[:, :, None, None],
+    )
+    vae.setdefault("quant_conv.bias", torch.zeros(channels, dtype=torch.float32, device="cpu"))
 
     blank = blank_policy(config.replace(condition_encoder=True))
     wanted = [part for part in weight_files(blank.config) if heads or part not in HEADS]

@@ -12,6 +12,7 @@ from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import AgentFolderError
 from vp_agent.locate import hub_source
 from vp_agent.model.video_policy import VideoPolicy, blank_policy, init_heads
+from vp_agent.torch_defaults import torch_defaults
 from vp_agent.weights import load_strictly
 
 LICENCES = (
@@ -25,6 +26,7 @@ SVD_FILES += [f"{x}/{WEIGHTS}.safetensors" for x in ("unet", "vae")]
 FREE = {"num_frames", "sample_size", "force_upcast"}
 
 
+@torch_defaults()
 def start_from_svd(config: VideoPolicyConfig, *, svd: str, text: str, seed: int) -> VideoPolicy:
     """A policy of this configuration with the weights of Stable Video Diffusion.
 

@@ -16,9 +16,11 @@ from vp_agent.errors import AgentFolderError
 from vp_agent.locate import hub_source
 from vp_agent.model.diffusion_policy import DiffusionPolicy
 from vp_agent.model.view_encoder import ViewEncoder
+from vp_agent.torch_defaults import torch_defaults
 from vp_agent.weights import load_strictly
 
 
+@torch_defaults()
 def start_from_encoder(
     config: DiffusionPolicyConfig, *, encoder: str, text: str
 ) -> DiffusionPolicy:

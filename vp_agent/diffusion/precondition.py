@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from vp_agent.config import NoiseConfig
+from vp_agent.torch_defaults import normal
 
 
 def c_in(sigma: Tensor) -> Tensor:
@@ -26,5 +27,5 @@ def velocity(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 
 def sample_sigma(config: NoiseConfig, count: int, *, generator: torch.Generator) -> Tensor:
     """Training noise levels, (count,): ln sigma ~ N(mean, std^2)."""
-    z = torch.randn(count, generator=generator, device=generator.device)
+    z = normal((count,), generator)
     return (config.mean + config.std * z).exp()

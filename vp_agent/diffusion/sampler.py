@@ -41,8 +41,9 @@ class Denoised:
 def schedule(tier: TierConfig) -> Tensor:
     """Karras noise levels from sigma_max to sigma_min and a final 0, (steps + 1,) (rho 7)."""
     high, low = tier.sigma_max ** (1 / RHO), tier.sigma_min ** (1 / RHO)
-    levels = (high + torch.linspace(0, 1, tier.steps) * (low - high)) ** RHO
-    return torch.cat([levels, torch.zeros(1)])
+    fractions = torch.linspace(0, 1, tier.steps, dtype=torch.float32, device="cpu")
+    levels = (high + fractions * (low - high)) ** RHO
+    return torch.cat([levels, levels.new_zeros(1)])
 
 
 @torch.no_grad()
@@ -90,5 +91,7 @@ def sample(
 def _guidance(tier: TierConfig, *, like: Tensor) -> Tensor:
     """The guidance scale of every frame slot or action (dimension 1 of `like`)."""
     end = tier.guidance if tier.guidance_end is None else tier.guidance_end
-    scale = torch.linspace(tier.guidance, end, like.shape[1], device=like.device)
+    scale = torch.linspace(
+        tier.guidance, end, like.shape[1], dtype=torch.float32, device=like.device
+    )
     return scale.reshape(-1, *[1] * (like.ndim - 2))

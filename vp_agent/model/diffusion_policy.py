@@ -22,6 +22,7 @@ from vp_agent.diffusion_policy_config import DdimConfig, DiffusionPolicyConfig
 from vp_agent.model.action_unet import ActionUNet
 from vp_agent.model.text import byte_tokenizer, encode_text, text_tower
 from vp_agent.model.view_encoder import ViewEncoder
+from vp_agent.torch_defaults import torch_defaults
 
 
 class NoisePredictor(nn.Module):
@@ -48,6 +49,7 @@ class NoisePredictor(nn.Module):
 class DiffusionPolicy(nn.Module):
     """Text tower, one image encoder per view and the noise predictor of one configuration."""
 
+    @torch_defaults()
     def __init__(
         self, config: DiffusionPolicyConfig, *, tokenizer: CLIPTokenizer | None = None
     ) -> None:

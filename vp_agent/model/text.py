@@ -44,7 +44,8 @@ def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
     Zero is also "!": were it the tokenizer's padding token, an instruction could not shout.
     """
     ids = tokenizer(list(texts), max_length=CONTEXT, truncation=True)["input_ids"]
-    return torch.tensor([row + [0] * (CONTEXT - len(row)) for row in ids])
+    rows = [row + [0] * (CONTEXT - len(row)) for row in ids]
+    return torch.tensor(rows, dtype=torch.int64, device="cpu")
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:

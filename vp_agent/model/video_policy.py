@@ -26,6 +26,7 @@ from vp_agent.model.shortcuts import shorten
 from vp_agent.model.taps import collect_taps
 from vp_agent.model.text import byte_tokenizer, encode_text, text_tower
 from vp_agent.randomness import mix
+from vp_agent.torch_defaults import torch_defaults
 
 GROUP_NORM_EPS = 1e-5  # the published U-Net's; diffusers mixes 1e-6 and 1e-5
 
@@ -33,6 +34,7 @@ GROUP_NORM_EPS = 1e-5  # the published U-Net's; diffusers mixes 1e-6 and 1e-5
 class VideoPolicy(nn.Module):
     """Video U-Net, VAE, text tower, adapter and action head of one configuration."""
 
+    @torch_defaults()
     def __init__(
         self, config: VideoPolicyConfig, *, tokenizer: CLIPTokenizer | None = None
     ) -> None:
@@ -129,7 +131,9 @@ class VideoPolicy(nn.Module):
 
     def _added_ids(self, like: Tensor) -> Tensor:
         c = self.config.conditioning
-        ids = torch.tensor([c.fps_id, c.motion_bucket_id, c.image_noise], device=like.device)
+        ids = torch.tensor(
+            [c.fps_id, c.motion_bucket_id, c.image_noise], dtype=torch.float32, device=like.device
+        )
         return ids.expand(len(like), 3)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -204,6 +208,7 @@ def blank_policy(
         return VideoPolicy(config, tokenizer=tokenizer)
 
 
+@torch_defaults()
 def init_heads(model: VideoPolicy, *, seed: int) -> None:
     """Fresh weights for the adapter and the action head of a blank policy."""
     # They come from torch's global generator: set it here only, and put it back.

@@ -22,7 +22,8 @@ class AttentionPool(nn.Module):
 
     def __init__(self, width: int, cells: int) -> None:
         super().__init__()
-        self.position_LD = nn.Parameter(torch.randn(1 + cells, width) / width**0.5)
+        start = torch.randn(1 + cells, width, dtype=torch.float32, device="cpu")
+        self.position_LD = nn.Parameter(start / width**0.5)
         self.attention = nn.MultiheadAttention(width, max(1, width // HEAD_WIDTH), batch_first=True)
 
     def forward(self, features_BDhw: Tensor) -> Tensor:
@@ -40,8 +41,8 @@ class ViewEncoder(nn.Module):
         super().__init__()
         self.crop, height = config.crop, config.resolution[0]
         mean, std = CLIP if config.policy == "dp-clip" else IMAGENET
-        self.register_buffer("mean_C11", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std_C11", torch.tensor(std)[:, None, None], persistent=False)
+        self.register_buffer("mean_C11", _per_channel(mean), persistent=False)
+        self.register_buffer("std_C11", _per_channel(std), persistent=False)
         self.pool: AttentionPool | None = None
         self.backbone: CLIPVisionModel | ResNetModel
         if config.policy == "dp-clip":
@@ -74,6 +75,10 @@ class ViewEncoder(nn.Module):
         pixels = ((images_BCHW + 1) / 2 - self.mean_C11) / self.std_C11  # type: ignore[operator]
         out = self.backbone(pixels.to(self.backbone.dtype))
         return out.pooler_output if self.pool is None else self.pool(out.last_hidden_state)
+
+
+def _per_channel(numbers: tuple[float, ...]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu")[:, None, None]
 
 
 def _cut(images_BCHW: Tensor, crop: float, shift_B2: Tensor | None) -> Tensor:
