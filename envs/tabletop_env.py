@@ -1,4 +1,4 @@
-"""Tabletop tasks: one scene of three cubes and a bin, in which only the instruction says what to do."""
+"""Tabletop tasks: three cubes and a bin; only the instruction says what to do with which cube."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -62,8 +62,12 @@ class TabletopEnv(ArmEnv):
                 ...})` asks for one in an episode.
             shift: What differs from the scenes of training: cubes at "places" outside the range,
                 new "colours", new "sizes", another "table", the fixed "camera" moved by 2 cm.
-            views, resolution, horizon, render_quality, terminate_on_success, render_mode: as of
-                `RobosuiteEnv`.
+            views: Names of the views, or view -> name of the robosuite camera. Empty: no `pixels`.
+            resolution: (height, width) of every view.
+            horizon: Steps until truncation.
+            render_quality: "fast" leaves out floor reflections; train and evaluate with the same.
+            terminate_on_success: False goes on after success.
+            render_mode: "rgb_array": `render` shows all views side by side.
         """
         check_name("task", task, TASKS)
         self._motions = TASKS[task].motions

@@ -52,6 +52,8 @@ class TabletopScene(ManipulationEnv):
         touched: the cube that the gripper touched first, "" if none; looked at after every step.
     """
 
+    sim: Any  # robosuite's binding of MuJoCo has no types
+
     def __init__(self, *, shift: frozenset[Shift], **robosuite: Any) -> None:
         self._shift = shift
         self.solved: Callable[[TabletopScene], bool] = lambda scene: False
@@ -166,10 +168,10 @@ class TabletopScene(ManipulationEnv):
         palette = _NEW_RGB if "colours" in self._shift else tuple(_RGB.values())
         words = ("new 1", "new 2", "new 3") if "colours" in self._shift else COLOURS
         self.colours = {name: words[order[i]] for i, name in enumerate(PLACES)}
-        for i, cube in enumerate(self._cubes):
+        for i, (name, cube) in enumerate(zip(PLACES, self._cubes, strict=True)):
             low, high = _NEW_SIZES[kinds[i]] if "sizes" in self._shift else _SIZES
             half = low + sizes[i] * (high - low)
-            for geom in self._cube_geoms[cube.name]:
+            for geom in self._cube_geoms[name]:
                 model.geom_size[geom] = half
                 model.geom_rgba[geom, :3] = palette[order[i]]
             x, y = np.array([_ROW, (i - 1) * _SPACING]) + offsets[i]

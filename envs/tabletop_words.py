@@ -82,11 +82,16 @@ def _tasks() -> dict[str, TabletopTask]:
 TASKS = _tasks()
 
 
+def instruction_text(motion: str, name: str, *, naming: Naming, wording: int) -> str:
+    """The sentence for one motion with one cube."""
+    return PHRASES[motion][wording].format(NOUNS[naming][name][wording])
+
+
 def instructions_of(task: TabletopTask) -> tuple[Instruction, ...]:
     """What the task's seeds ask for in turn: every motion, then every cube, then the wordings."""
     return tuple(
         Instruction(
-            PHRASES[motion][wording].format(NOUNS[task.naming][name][wording]),
+            instruction_text(motion, name, naming=task.naming, wording=wording),
             motion,
             task.naming,
             name,

@@ -214,3 +214,25 @@ def test_every_place_and_colour_word_names_another_cube():
     for naming in NOUNS.values():
         words = [noun for nouns in naming.values() for noun in nouns]
         assert len(words) == len(set(words))
+
+
+def test_the_journal_keeps_which_cube_was_named_and_which_was_approached(tmp_path):
+    from vp_agent.evaluation.journal import read_journal
+    from vp_agent.evaluation.runner import EvalSettings, evaluate
+
+    run = EvalSettings(
+        agent="expert",
+        suite="tabletop",
+        tasks=("Pull-left", "Push-left"),
+        episodes=1,
+        out=tmp_path / "out",
+        record=0,
+        workers=0,
+    )
+    evaluate(run)
+    lines = {line["task"]: line for line in read_journal(tmp_path / "out/journal.jsonl")}
+    assert {line["success"] for line in lines.values()} == {True}
+    assert lines["Pull-left"]["instruction"] == "pull the left cube back"
+    assert lines["Pull-left"]["state_hash"] == lines["Push-left"]["state_hash"]  # the same scene
+    facts = {"motion": "Pull", "named": "left", "approached": "left", "touched": "left"}
+    assert lines["Pull-left"]["facts"] == facts

@@ -21,7 +21,7 @@ class Expert(Protocol):
 
 
 def expert_for(task: str) -> Expert:
-    """The scripted expert of a task: Lift, Stack, Door, object-0 to object-9 of LIBERO, or Tabletop-...."""
+    """The scripted expert of a task: Lift, Stack, Door, Tabletop-Lift, object-0 of LIBERO, ..."""
     from vp_agent.envs.experts.door import DoorExpert
     from vp_agent.envs.experts.libero_object import LiberoObjectExpert
     from vp_agent.envs.experts.pick import LiftExpert, StackExpert

@@ -125,6 +125,8 @@ def fly(
         "scene": first.get("scene", (options or {}).get("scene")),
         "state_hash": first.get("state_hash"),
         "standin": bool(first.get("standin_assets", False)),
+        # what the environment says of the episode: which object was named, which was approached
+        **({"facts": dict(info["facts"])} if "facts" in info else {}),
     }
 
 
