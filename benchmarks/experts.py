@@ -2,6 +2,7 @@
 
 python benchmarks/experts.py --task Lift --episodes 50 --noise 0.0
 python benchmarks/experts.py --task object-3 --episodes 20 --seed 20
+python benchmarks/experts.py --task Tabletop-PutInto --episodes 100
 """
 
 import time
@@ -13,7 +14,7 @@ import tyro
 
 import vp_agent  # noqa: F401  (registers the environment ids)
 from vp_agent.envs.experts import expert_for
-from vp_agent.envs.families import LIBERO_TASKS
+from vp_agent.envs.families import LIBERO_TASKS, TABLETOP_TASKS
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Settings:
     """What to measure."""
 
     task: str = "Lift"
-    """Lift, Stack, Door, or object-0 to object-9 of LIBERO."""
+    """Lift, Stack, Door, object-0 to object-9 of LIBERO, Tabletop-Lift, Tabletop-All, ..."""
     episodes: int = 50
     """Number of seeds, 0 and up."""
     seed: int = 0
@@ -32,8 +33,11 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Runs the episodes and prints one Markdown table row."""
-    family = "LIBERO" if settings.task in LIBERO_TASKS else "Robosuite"
-    env = gym.make(f"{family}-{settings.task}-v0", views=())
+    if settings.task in TABLETOP_TASKS:
+        name = settings.task
+    else:
+        name = ("LIBERO-" if settings.task in LIBERO_TASKS else "Robosuite-") + settings.task
+    env = gym.make(f"{name}-v0", views=())
     expert = expert_for(settings.task)
     lengths, failed, start = [], [], time.process_time()
     for seed in range(settings.seed, settings.seed + settings.episodes):

@@ -51,6 +51,7 @@ class ArmEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
     draws_sites = False  # markers in robosuite; in other families part of the scene
+    keeps_model = False  # True: a reset changes the model in place, and the cameras stay
     _made_with: dict[str, Any]
 
     def __new__(cls, **kwargs: Any):
@@ -159,11 +160,12 @@ class ArmEnv(gym.Env):
         super().reset(seed=seed)
         self._seed = int(self.np_random.integers(2**31)) if seed is None else seed
         world_seed = int(seeding.np_random(self._seed)[0].integers(2**32))
-        self._close_cameras()  # they draw the model that a hard reset throws away
+        if not self.keeps_model:
+            self._close_cameras()  # they draw the model that a hard reset throws away
         self._steps = None  # if the simulator fails now, no episode is running
         with seeded_globals(world_seed):
             self._start(world_seed, options or {})
-        if self.views:
+        if self.views and self._cameras is None:
             model = self.sim_env.sim.model._model
             self._cameras = Cameras(
                 model,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vp_agent.envs.robocasa_tasks import TASKS as ROBOCASA_TASKS
+from vp_agent.envs.tabletop_words import HORIZON as TABLETOP_HORIZON
+from vp_agent.envs.tabletop_words import TASKS as TABLETOP_TASKS
 
 # task -> horizon in steps of 1/20 s, about three times what a demonstration needs
 ROBOSUITE_HORIZONS = {
@@ -87,5 +89,13 @@ FAMILIES = (
         entry_point="vp_agent.envs.libero_env:LiberoEnv",
         environments={f"LIBERO-{task}-v0": {"task": task} for task in LIBERO_TASKS},
         missing=_libero_missing,
+    ),
+    Family(
+        name="tabletop",  # robosuite's parts, another scene
+        entry_point="vp_agent.envs.tabletop_env:TabletopEnv",
+        environments={
+            f"{task}-v0": {"task": task, "horizon": TABLETOP_HORIZON} for task in TABLETOP_TASKS
+        },
+        missing=_robosuite_missing,
     ),
 )

@@ -231,3 +231,38 @@ def test_an_unknown_view_leaves_nothing_behind(tmp_path):
 def test_a_bad_setting_is_refused(change, tmp_path):
     with pytest.raises(ConfigError, match=next(iter(change))):
         settings(tmp_path / "out", **change)
+
+
+@pytest.mark.slow
+def test_each_demonstration_of_a_tabletop_dataset_has_its_own_instruction(tmp_path):
+    asked = ("push the left cube forward", "lift the middle cube")
+    summary = collect(
+        settings(
+            tmp_path / "table", env="Tabletop-All-v0", episodes=2, workers=1, instructions=asked
+        )
+    )
+    dataset = load(summary.out)
+    tasks = {dataset[i]["task"] for i in range(len(dataset))}
+    meta = json.loads((summary.out / "meta/vp_agent.json").read_text())
+    assert tasks == set(asked)
+    assert meta["instructions"] == list(asked)
+    assert "instruction" not in meta["env_kwargs"]  # an agent trained on it is asked for any
+    facts = [(e["motion"], e["named"], e["approached"]) for e in meta["episodes"]]
+    assert facts == [("Push", "left", "left"), ("Lift", "middle", "middle")]
+    assert set(meta["episodes"][0]["objects"]) == {"left", "middle", "right", "bin"}
+
+
+@pytest.mark.parametrize(
+    ("env", "instructions", "error", "words"),
+    [
+        ("Robosuite-Lift-v0", ("lift the left cube",), ConfigError, "Tabletop-All-v0"),
+        ("Tabletop-Lift-v0", ("push the left cube forward",), UnknownNameError, "Tabletop-Push"),
+        ("Tabletop-All-v0", ("lift the lfet cube",), UnknownNameError, "lift the left cube"),
+    ],
+)
+def test_an_instruction_that_the_environment_does_not_know_is_refused_before_anything_is_written(
+    tmp_path, env, instructions, error, words
+):
+    with pytest.raises(error, match=words):
+        collect(settings(tmp_path / "out", env=env, instructions=instructions))
+    assert not list(tmp_path.iterdir())

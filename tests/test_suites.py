@@ -10,6 +10,8 @@ import vp_agent  # noqa: F401  (registers the ids)
 from vp_agent.envs.families import ROBOSUITE_HORIZONS
 from vp_agent.envs.libero_tasks import HORIZONS, PROTOCOLS
 from vp_agent.envs.robocasa_tasks import PAPER_HORIZON, TASKS
+from vp_agent.envs.tabletop_words import HORIZON as TABLETOP_HORIZON
+from vp_agent.envs.tabletop_words import SHIFTS
 from vp_agent.errors import ConfigError, UnknownNameError
 from vp_agent.evaluation.suites import SUITES, Episode, one_environment, suite
 
@@ -25,6 +27,13 @@ FROZEN = {
     "libero-goal": "84816e8c991fc62d",
     "libero90-50": "644ee6373829d95b",
     "robosuite": "3522b7069fb178e2",
+    "tabletop": "a783c5195b313c76",
+    "tabletop-colour": "29b64cd215dfc315",
+    "tabletop-shifted-places": "5974ebcfedc53e8c",
+    "tabletop-shifted-colours": "f1d06f0decce91f4",
+    "tabletop-shifted-sizes": "86db3593152d6995",
+    "tabletop-shifted-table": "0001ae3802537c6d",
+    "tabletop-shifted-camera": "abfb82ecca3c8ac6",
 }
 
 
@@ -53,6 +62,9 @@ STEPS = {
     "libero-goal": {300},
     "libero90-50": {400},
     "robosuite": "1c994b49706b6b9e",
+    "tabletop": {100},
+    "tabletop-colour": {100},
+    **{f"tabletop-shifted-{shift}": {100} for shift in SHIFTS},
 }
 
 
@@ -60,6 +72,8 @@ def steps(episode: Episode) -> int:
     family, task = episode.env.removesuffix("-v0").split("-", 1)
     if family == "Robosuite":
         return ROBOSUITE_HORIZONS[task]
+    if family == "Tabletop":
+        return TABLETOP_HORIZON
     if family == "RoboCasa":
         names = {"paper": PAPER_HORIZON, "registry": TASKS[task].horizon}
         return names[episode.env_kwargs["horizon"]]

@@ -24,6 +24,8 @@ from tqdm import tqdm
 
 from vp_agent.envs.experts import expert_for
 from vp_agent.envs.rendering import RenderQuality
+from vp_agent.envs.tabletop_words import TASKS as TABLETOP_TASKS
+from vp_agent.envs.tabletop_words import read_instruction
 from vp_agent.errors import ConfigError, SimulatorError, UnknownNameError, closest, need
 from vp_agent.processes import die_with_parent
 from vp_agent.train.action_meaning import OURS
@@ -31,6 +33,7 @@ from vp_agent.train.partial import open_partial
 
 _VERSIONED = ("robosuite", "mujoco", "numpy", "gymnasium", "lerobot")
 _HOPELESS = 50  # seeds without one success: the expert does not fit, so stop
+_WITH_EXPERTS = ("Robosuite-", "Tabletop", "LIBERO-")
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "LP_NUM_THREADS": "1",
@@ -65,6 +68,9 @@ class CollectSettings:
     recover."""
     hold_steps: int = 8
     """Steps recorded after success."""
+    instructions: tuple[str, ...] = ()
+    """What to ask for, seed after seed in turn (Tabletop-...); empty: all that the environment
+    asks for by itself."""
     horizon: int | None = None
     """Steps in which the expert must succeed; None takes the environment's."""
     options: dict[str, str] = field(default_factory=dict)
@@ -88,7 +94,7 @@ class CollectSettings:
     def task(self) -> str:
         """The simulator's name of the task."""
         if self.env not in gym.registry:
-            known = [name for name in gym.registry if name.startswith(("Robosuite-", "LIBERO-"))]
+            known = [name for name in gym.registry if name.startswith(_WITH_EXPERTS)]
             raise UnknownNameError(
                 f"no environment {self.env!r}{closest(self.env, known)} List: vp-agent envs"
             )
@@ -133,10 +139,21 @@ def collect(settings: CollectSettings) -> CollectSummary:
     """Simulates until enough episodes succeeded, then writes the dataset."""
     start = time.monotonic()
     expert_for(settings.task)  # an unknown task is refused before anything is written
+    _check_instructions(settings)
     with open_partial(settings.out, settings.identity(), resume=settings.resume) as partial:
         tried, wins, frames = _write(settings, partial)
     seconds = time.monotonic() - start
     return CollectSummary(settings.out, wins, frames, tried, wins / tried, seconds)
+
+
+def _check_instructions(settings: CollectSettings) -> None:
+    if settings.instructions and settings.task not in TABLETOP_TASKS:
+        raise ConfigError(
+            f"{settings.env} has one instruction of its own; leave --instructions out, or collect "
+            "in Tabletop-All-v0"
+        )
+    for text in settings.instructions:
+        read_instruction(text, TABLETOP_TASKS[settings.task].motions)
 
 
 def _write(settings: CollectSettings, partial: Path) -> tuple[int, int, int]:
@@ -164,6 +181,7 @@ def _write(settings: CollectSettings, partial: Path) -> tuple[int, int, int]:
                 "env": settings.env,
                 "env_kwargs": settings.env_kwargs,
                 "action": OURS,
+                "instructions": list(settings.instructions),
                 "noise": settings.noise,
                 "disturb": settings.disturb,
                 "hold_steps": settings.hold_steps,
@@ -262,7 +280,10 @@ def _run_seed(settings: CollectSettings, partial: Path, seed: int) -> bool:
     from vp_agent.train.demonstrations import demonstrate
 
     if _worker_env is None:
-        _worker_env = gym.make(settings.env, terminate_on_success=False, **settings.env_kwargs)
+        kwargs = settings.env_kwargs  # the instructions are no part of them: pictures do not differ
+        if settings.instructions:
+            kwargs["instruction"] = settings.instructions
+        _worker_env = gym.make(settings.env, terminate_on_success=False, **kwargs)
         simulator: Any = _worker_env.unwrapped
         simulator.horizon += settings.hold_steps
     episode = demonstrate(

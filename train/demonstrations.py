@@ -52,6 +52,7 @@ def demonstrate(
     generator = np.random.default_rng([seed, 1])
     noise_std = generator.uniform(noise / 5, noise)
     observation, info = env.reset(seed=seed)
+    first = info
     expert.reset(env)
     disturbing = np.random.default_rng([seed, 2])
     disturbed, truncated = bool(disturbing.uniform() < disturb), False
@@ -89,6 +90,8 @@ def demonstrate(
         "half_sizes": {name: list(map(float, box.size)) for name, box in boxes.items() if box},
         "versions": info["versions"],
         **{name: info[name] for name in ("transform", "protocol") if name in info},
+        **{name: first[name] for name in ("objects", "colours") if name in first},
+        **info.get("facts", {}),
     }
     arrays = {key: np.stack(values) for key, values in steps.items()}
     return arrays | {"facts": np.array(json.dumps(facts)), "task": np.array(observation["task"])}

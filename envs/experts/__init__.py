@@ -21,16 +21,19 @@ class Expert(Protocol):
 
 
 def expert_for(task: str) -> Expert:
-    """The scripted expert of a task: Lift, Stack, Door, or object-0 to object-9 of LIBERO."""
+    """The scripted expert of a task: Lift, Stack, Door, Tabletop-Lift, object-0 of LIBERO, ..."""
     from vp_agent.envs.experts.door import DoorExpert
     from vp_agent.envs.experts.libero_object import LiberoObjectExpert
     from vp_agent.envs.experts.pick import LiftExpert, StackExpert
+    from vp_agent.envs.tabletop_motions import TabletopExpert
+    from vp_agent.envs.tabletop_words import TASKS
 
     experts: dict[str, type[Expert]] = {
         "Lift": LiftExpert,
         "Stack": StackExpert,
         "Door": DoorExpert,
         **{f"object-{index}": LiberoObjectExpert for index in range(10)},
+        **dict.fromkeys(TASKS, TabletopExpert),
     }
     if task not in experts:
         raise UnknownNameError(

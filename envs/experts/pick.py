@@ -15,7 +15,7 @@ _CLOSING_STEPS = 8  # the fingers need 4 to 6 steps to reach a cube
 _MISSED = 0.035  # metres between hand and cube which say that it is not in the hand
 
 
-class _Grasp:
+class Grasp:
     """Hover, descend, close; starts over when the cube is not in the hand."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class LiftExpert:
 
     def reset(self, env: gym.Env) -> None:
         """Forgets the last episode."""
-        self._grasp = _Grasp()
+        self._grasp = Grasp()
 
     def act(self, env: gym.Env) -> np.ndarray:
         """The next action."""
@@ -82,7 +82,7 @@ class StackExpert:
 
     def reset(self, env: gym.Env) -> None:
         """Forgets the last episode."""
-        self._grasp = _Grasp()
+        self._grasp = Grasp()
         self._releasing = 0
 
     def act(self, env: gym.Env) -> np.ndarray:
@@ -119,5 +119,5 @@ class StackExpert:
         if self._releasing < 6:
             return arm.action(arm.position, gripper=OPEN)
         if red[2] < green[2] + 0.02 and self._releasing > 15:  # it fell: pick it up again
-            self._grasp, self._releasing = _Grasp(), 0
+            self._grasp, self._releasing = Grasp(), 0
         return arm.action(above(arm.position, 0.05), gripper=OPEN)

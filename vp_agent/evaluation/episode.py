@@ -131,6 +131,7 @@ def fly(
         "scene": first.get("scene", (options or {}).get("scene")),
         "state_hash": first.get("state_hash"),
         "standin": bool(first.get("standin_assets", False)),
+        "facts": dict(info.get("facts", {})),
     }
     with environment_errors():  # it may say of itself what no line can hold
         return fit(Flight, json.loads(json.dumps(said)))

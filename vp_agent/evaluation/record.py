@@ -109,6 +109,7 @@ class Flight:
         gl_version: renderer and version of OpenGL.
         state_hash: of the simulation after reset.
         standin: whether stand-in assets were used.
+        facts: what the environment says of the episode: which object was named, which approached.
     """
 
     task: str
@@ -136,6 +137,7 @@ class Flight:
     gl_version: str | None = None
     state_hash: str | None = None
     standin: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vp_agent.envs.families import LIBERO_TASKS, ROBOSUITE_HORIZONS
 from vp_agent.envs.robocasa_tasks import LAYOUTS, PAPER_SCENES, STYLES, TASKS
+from vp_agent.envs.tabletop_words import NOUNS, PHRASES, SHIFTS, WORDINGS, Naming, instruction_text
 from vp_agent.errors import ConfigError, UnknownNameError, closest
 from vp_agent.randomness import mix
 
@@ -210,6 +211,23 @@ def _states(of: str) -> Suite:
     )
 
 
+def _tabletop(name: str, source: str, *, naming: Naming = "place", **env_kwargs: str) -> Suite:
+    tasks = {f"{motion}-{cube}": (motion, cube) for motion in PHRASES for cube in NOUNS[naming]}
+    return Suite(
+        name=name,
+        source=source,
+        tasks={task: f"Tabletop-{motion}-v0" for task, (motion, _) in tasks.items()},
+        episodes_per_task=48,
+        views=("gripper", "left", "right"),
+        categories={task: motion for task, (motion, _) in tasks.items()},
+        env_kwargs=env_kwargs,
+        seed_of=lambda task, number: number,  # so every task is asked in the same scenes
+        options_of=lambda task, number: {
+            "instruction": instruction_text(*tasks[task], naming=naming, wording=number % WORDINGS)
+        },
+    )
+
+
 SUITES: Mapping[str, Suite] = {
     entry.name: entry
     for entry in (
@@ -247,6 +265,16 @@ SUITES: Mapping[str, Suite] = {
             episodes_per_task=50,
             views=("gripper", "left", "right"),
             seed_of=lambda task, number: number,
+        ),
+        _tabletop(
+            "tabletop",
+            "ours: five motions x the left, middle and right cube in the same 48 scenes, three "
+            "wordings in turn",
+        ),
+        _tabletop("tabletop-colour", "the same with cubes named by colour", naming="colour"),
+        *(
+            _tabletop(f"tabletop-shifted-{shift}", f"tabletop with shifted {shift}", shift=shift)
+            for shift in SHIFTS
         ),
     )
 }
