@@ -1,4 +1,4 @@
-"""Five clean datasets that differ: scripted experts, noise, random actions, and a drawn arm.
+"""Clean datasets that differ: scripted experts, noise, random actions, and drawn arms.
 
 python benchmarks/data_fault_sets.py /tmp/clean
 """
@@ -22,8 +22,7 @@ EPISODES, STEPS = 100, 60
 COLLECTED = {
     "lift": ["--env", "Robosuite-Lift-v0"],
     "stack": ["--env", "Robosuite-Stack-v0", "--noise", "0.2", "--views", "left", "gripper"],
-    "door": ["--env", "Robosuite-Door-v0", "--noise", "0.3", "--disturb", "0.5"]
-    + ["--views", "right", "gripper"],
+    "door": ["--env", "Robosuite-Door-v0", "--noise", "0.3", "--disturb", "0.5"],
 }
 
 
@@ -57,6 +56,10 @@ def main(out: Path, /) -> None:
         write_dataset(out / "random", name="random", episodes=episodes, names=names, meta={})
     if not (out / "drawn").is_dir():
         drawn_arm.write(out / "drawn", EPISODES, steps=(50, 90), size=64)
+    if not (out / "grainy").is_dir():
+        drawn_arm.write(
+            out / "grainy", EPISODES, steps=(50, 90), size=64, delta=True, delay=2, grain=4.0
+        )
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ No simulator: some milliseconds an episode, so that tests can make and damage wh
 
 # T steps, J joints, H W height and width
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,11 @@ NAMES = {
 _COLOURS = np.array([(40, 70, 200), (60, 160, 60), (210, 50, 40)], np.float32)
 
 
-def motion(rng: np.random.Generator, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Absolute targets and states (T, 4) of an arm that goes from place to place."""
+def motion(rng: np.random.Generator, steps: int, delay: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Absolute targets and states (T, 4) of an arm that goes from place to place.
+
+    It begins to follow `delay` steps after it should, as a real one does.
+    """
     targets = np.zeros((steps, JOINTS + 1))
     place, closed, now = rng.uniform(-0.9, 0.9, JOINTS), 0.0, 0
     while now < steps:
@@ -35,7 +39,8 @@ def motion(rng: np.random.Generator, steps: int) -> tuple[np.ndarray, np.ndarray
     states = np.empty_like(targets)
     states[0] = targets[0]
     for step in range(1, steps):
-        states[step] = states[step - 1] + FOLLOWS * (targets[step - 1] - states[step - 1])
+        target = targets[max(0, step - 1 - delay)]
+        states[step] = states[step - 1] + FOLLOWS * (target - states[step - 1])
     return targets.astype(np.float32), states.astype(np.float32)
 
 
@@ -74,16 +79,32 @@ def floor(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def episodes(
-    count: int, *, steps: tuple[int, int] = (40, 60), size: int = 32, delta: bool = False, seed=0
+    count: int,
+    *,
+    steps: tuple[int, int] = (40, 60),
+    size: int = 32,
+    delta: bool = False,
+    delay: int = 0,
+    grain: float = 0.0,
 ) -> Iterator[Episode]:
-    """Demonstrations; `delta` makes an action the way to go instead of the place to be."""
+    """Demonstrations; `delta` makes an action the way to go instead of the place to be.
+
+    `delay` is that of `motion`, `grain` the noise of the camera in grey levels.
+    """
     for number in range(count):
-        rng = np.random.default_rng([seed, number])
-        actions, states = motion(rng, int(rng.integers(*steps)))
+        rng = np.random.default_rng(number)
+        actions, states = motion(rng, int(rng.integers(*steps)), delay)
         ground = floor(rng, size)
         if delta:
-            actions[:, :JOINTS] -= states[:, :JOINTS]
-        pictures = [drawing(state, ground, size) for state in states]
+            actions[1:, :JOINTS] -= actions[:-1, :JOINTS].copy()
+            actions[0, :JOINTS] = 0
+        pictures = [
+            [
+                np.clip(picture + grain * rng.normal(size=picture.shape), 0, 255).astype(np.uint8)
+                for picture in drawing(state, ground, size)
+            ]
+            for state in states
+        ]
         frames = (
             {
                 IMAGE + "top": top,
@@ -96,11 +117,7 @@ def episodes(
         yield Episode(task="go from place to place", frames=frames, facts={})
 
 
-def write(
-    root: Path, count: int, *, names: dict[str, Sequence[str]] | None = None, **kwargs
-) -> Path:
+def write(root: Path, count: int, **kwargs: Any) -> Path:
     """A LeRobot dataset of `episodes`."""
-    write_dataset(
-        root, name="drawn", episodes=episodes(count, **kwargs), names=names or NAMES, meta={}
-    )
+    write_dataset(root, name="drawn", episodes=episodes(count, **kwargs), names=NAMES, meta={})
     return root

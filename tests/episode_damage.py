@@ -147,6 +147,7 @@ Rows = Callable[[Any, Iterable[int]], None]
 ACTIONS: dict[str, tuple[Rows, bool]] = {
     "actions 1 step late": (each(lambda a: late(a, 1)), False),
     "actions 3 steps late": (each(lambda a: late(a, 3)), False),
+    "actions 6 steps late": (each(lambda a: late(a, 6)), False),
     "actions 1 step early": (each(lambda a: late(a, -1)), False),
     "actions of two episodes swapped": (swap, False),
     "all actions 1 step late": (each(lambda a: late(a, 1)), True),
@@ -157,7 +158,8 @@ ACTIONS: dict[str, tuple[Rows, bool]] = {
 PICTURES: dict[str, Rows] = {
     "clips of two episodes swapped": swap,
     "clip reversed": each(lambda f: f[::-1]),
-    "clip 3 frames late": each(lambda f: late(f, 3)),
+    "clip 2 frames late": each(lambda f: late(f, 2)),
+    "clip 5 frames late": each(lambda f: late(f, 5)),
     "5 frames frozen": each(lambda f: still(f, 6)),
     "10 frames frozen": each(lambda f: still(f, 11)),
     "BGR": each(lambda f: f[..., ::-1]),

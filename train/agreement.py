@@ -22,6 +22,7 @@ _FLOOR = 0.002  # share of a variance that rounding and contacts leave unexplain
 _EXPLAINED = 0.5  # share of a variance that must be explained for a number to be used
 _ROWS = 12  # that an episode is judged by, at least
 _CAP = 25.0  # squared errors beyond count as this, in usual ones: an angle that jumps by a turn
+_WORSE, _BETTER = 2.0, 3.0  # error by the other episodes'; by that of what fits best
 _CONTAMINATED = 1.5  # episodes that fit otherwise so much better are left out of a second fit
 _MOTIONS, _TAPS = 2, 4  # earlier motions and actions that Granger's test knows
 _SHARE = 0.6  # of the worth of the action that matters most: the first of so much
@@ -66,7 +67,9 @@ class Agreement:
         rows = min(len(predicted), len(actual))
         squares = (predicted[:rows] - actual[:rows]) ** 2 / self.noise
         squares = squares[np.isfinite(squares).all(axis=1)][:, self.usable]
-        return float(np.minimum(squares, _CAP).mean()) if len(squares) >= _ROWS else np.nan
+        if len(squares) < _ROWS or not self.usable.any():
+            return np.nan
+        return float(np.minimum(squares, _CAP).mean())
 
     def fit(self, predicted: np.ndarray, actual: np.ndarray) -> float:
         """Mean correlation over the numbers that can be predicted."""
@@ -82,14 +85,15 @@ class Agreement:
         y = np.concatenate([self.actual[e][: len(self.predicted[e])] for e in self.actual])
         return replace(self, usable=usable).fit(p, y)
 
-    def suspects(self, *, shifts: int, turned: bool, factor: float = 3.0) -> Iterator[Suspect]:
-        """Episodes whose prediction fits something else `factor` times better than its own."""
+    def suspects(self, *, shifts: int, turned: bool, better: float = _BETTER) -> Iterator[Suspect]:
+        """Episodes whose prediction fits something else `better` times better than its own."""
         own = {e: self.error(p, self.actual[e]) for e, p in self.predicted.items()}
-        usual = np.nanmedian(list(own.values()))
+        own = {e: error for e, error in own.items() if np.isfinite(error)}
+        usual = np.median(list(own.values())) if own else 0.0
         for episode, error in own.items():
-            if error > factor * usual:
+            if error > min(_WORSE, better) * usual:
                 suspect = self.best(episode, shifts=shifts, turned=turned, error=error)
-                if suspect is not None and suspect.ratio > factor:
+                if suspect is not None and suspect.ratio > better:
                     yield suspect
 
     def best(self, episode: int, *, shifts: int, turned: bool, error: float) -> Suspect | None:
@@ -151,7 +155,7 @@ def refined(features: Recording, actual: Recording, *, shifts: int, turned: bool
     first = agreement(features, actual)
     if not first.usable.any():
         return first
-    bad = first.suspects(shifts=shifts, turned=turned, factor=_CONTAMINATED)
+    bad = first.suspects(shifts=shifts, turned=turned, better=_CONTAMINATED)
     skip = {suspect.episode for suspect in bad}
     return agreement(features, actual, skip=skip) if 0 < len(skip) < len(features) / 2 else first
 

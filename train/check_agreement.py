@@ -14,7 +14,7 @@ from vp_agent.train.agreement import (
 )
 from vp_agent.train.check_files import Found, leave_out
 from vp_agent.train.dataset_files import DatasetFiles
-from vp_agent.train.recordings import Recording, robot_states, scaled, whole_clips
+from vp_agent.train.recordings import Recording, recordings, robot_states, scaled, whole_clips
 
 _FEW = 4  # episodes: fewer cannot tell which of them is wrong
 _SHIFTS_S = 0.5  # shifts that are tried
@@ -23,8 +23,7 @@ _DELAY_S = (
     0.1  # a real arm may begin to move so late after its action; a simulated one does at once
 )
 _MATTERS = 1.5  # see first_action_that_matters
-_COMPONENTS = 128  # of the thumbnails of a view
-_PSEUDO_STATE = 8  # components of all views that stand for a state
+_COMPONENTS, _ROWS = 128, 12  # of the thumbnails of a view, and frames for each, at least
 
 
 def actions_and_states(files: DatasetFiles) -> Found:
@@ -33,31 +32,37 @@ def actions_and_states(files: DatasetFiles) -> Found:
 
 
 def actions_and_pictures(files: DatasetFiles) -> Found:
-    """The same by the motion in the pictures, where a dataset has no state."""
-    if not robot_states(files):
-        clips = [clips for _, clips in sorted(whole_clips(files).items())]
-        common = set.intersection(*map(set, clips)) if clips else set()
-        shown = {
-            e: np.concatenate([c[e].small.reshape(c[e].length, -1) for c in clips], axis=1)
-            for e in sorted(common)
-        }
-        yield from _actions(files, _components(shown, _PSEUDO_STATE), "the motion in the pictures")
+    """The same by the pictures, where a dataset has no state."""
+    actions = recordings(files, ["action"]) if not robot_states(files) else {}
+    if actions:
+        yield from _pictures(files, actions, "the actions")
 
 
 def pictures_and_states(files: DatasetFiles) -> Found:
     """Clips that show other steps or another episode than their states, or run backwards."""
-    states, shifts = robot_states(files), round(_SHIFTS_S * files.fps)
+    yield from _pictures(files, robot_states(files), "the state")
+
+
+def _pictures(files: DatasetFiles, truth: Recording, name: str) -> Found:
+    shifts = round(_SHIFTS_S * files.fps)
     for clips in whole_clips(files).values():
-        both = [e for e in clips if e in states and len(states[e]) == clips[e].length]
+        both = [e for e in clips if e in truth and len(truth[e]) == clips[e].length > 1]
         if len(both) < _FEW:
             continue
         thumbs = {e: clips[e].small.reshape(clips[e].length, -1) for e in both}
-        truth = scaled({e: states[e] for e in both})
-        count = min(_COMPONENTS, sum(map(len, thumbs.values())) // 6)
-        shown = refined(_components(thumbs, count), truth, shifts=shifts, turned=True)
-        for suspect in shown.suspects(shifts=shifts, turned=True):
-            what = "its pictures " + _explanation(suspect, files, "show", "the state")
+        count = min(_COMPONENTS, sum(map(len, thumbs.values())) // _ROWS)
+        shown = _components(thumbs, count)
+        if name == "the actions":  # which may be the way to go
+            shown = {e: np.concatenate([x, _to_next(x)], axis=1) for e, x in shown.items()}
+        found = refined(shown, scaled({e: truth[e] for e in both}), shifts=shifts, turned=True)
+        for suspect in found.suspects(shifts=shifts, turned=True):
+            what = "its pictures " + _explanation(suspect, "show", name)
             yield clips[suspect.episode].name, what, leave_out(files, suspect.episode)
+
+
+def _to_next(values: np.ndarray) -> np.ndarray:
+    """Differences to the next row (T, F); there is none after the last."""
+    return np.diff(values, axis=0, append=values[-1:])
 
 
 def _actions(files: DatasetFiles, states: Recording, motion: str) -> Found:
@@ -82,7 +87,7 @@ def _actions(files: DatasetFiles, states: Recording, motion: str) -> Found:
         return
     found = refined(_taps(actions, expected), motions, shifts=shifts, turned=False)
     for suspect in found.suspects(shifts=shifts, turned=False):
-        what = "its actions " + _explanation(suspect, files, "fit", motion)
+        what = "its actions " + _explanation(suspect, "fit", motion)
         where = f"{files.data_file(files.episodes.iloc[suspect.episode])}, episode "
         yield where + str(suspect.episode), what, leave_out(files, suspect.episode)
 
@@ -111,7 +116,7 @@ def _all_shifted(
     return str(files.root / "data"), what, "shift them back where they are recorded or converted"
 
 
-def _explanation(suspect: Suspect, files: DatasetFiles, fits: str, what: str) -> str:
+def _explanation(suspect: Suspect, fits: str, what: str) -> str:
     """What is wrong with an episode, and how sure that is."""
     steps = abs(suspect.shift)
     if suspect.other is not None:

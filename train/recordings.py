@@ -13,13 +13,18 @@ Recording = Mapping[int, np.ndarray]
 
 
 def robot_states(files: DatasetFiles) -> Recording:
-    """What the robot measures of itself, by episode; those that are not finite are left out."""
-    names = [name for name in files.vectors if name.startswith("observation")]
+    """What the robot measures of itself, by episode."""
+    return recordings(files, [name for name in files.vectors if name.startswith("observation")])
+
+
+def recordings(files: DatasetFiles, names: list[str]) -> Recording:
+    """Vectors side by side (T, D), by episode; episodes that are not finite are left out."""
+    names = [name for name in names if name in files.vectors]
     if not names:
         return {}
     values = np.concatenate([files.columns[name] for name in names], axis=1).astype(np.float64)
-    states = {e: values[files.rows_of(e)] for e in range(len(files.episodes))}
-    return {e: state for e, state in states.items() if len(state) and np.isfinite(state).all()}
+    parts = {e: values[files.rows_of(e)] for e in range(len(files.episodes))}
+    return {e: part for e, part in parts.items() if len(part) and np.isfinite(part).all()}
 
 
 def whole_clips(files: DatasetFiles) -> dict[str, dict[int, Clip]]:
