@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from vp_agent.train import check_files, check_values, check_videos
+from vp_agent.train import check_agreement, check_files, check_values, check_videos
 from vp_agent.train.check_files import AGAIN, Found
 from vp_agent.train.dataset_files import DatasetFiles, Unreadable
 from vp_agent.train.dataset_source import check_is_dataset
@@ -24,14 +24,20 @@ TABLE_CHECKS: dict[str, Callable[[DatasetFiles], Found]] = {
     "action range": check_values.action_range,
     "lengths": check_values.lengths,
     "duplicate episode": check_values.duplicates,
+    "actions and states": check_agreement.actions_and_states,
 }
 VIDEO_CHECKS: dict[str, Callable[[DatasetFiles], Found]] = {
     "undecodable": check_videos.undecodable,
     "resolution": check_videos.resolution,
     "brightness": check_videos.brightness,
     "frozen": check_videos.frozen,
+    "hung": check_videos.hung,
     "turned": check_videos.turned,
+    "colours": check_videos.colours,
+    "exchanged views": check_videos.exchanged_views,
     "same pictures": check_videos.same_pictures,
+    "actions and pictures": check_agreement.actions_and_pictures,
+    "pictures and states": check_agreement.pictures_and_states,
 }
 
 

@@ -24,6 +24,7 @@ _EPISODE_COLUMNS += ("data/chunk_index", "data/file_index")
 _PLACE = ("chunk_index", "file_index")  # what names an episode's file
 _COUNTS = ("frame_index", "episode_index", "index", "task_index")  # whole numbers of every row
 THUMB = 16  # side of the thumbnails that frames are compared by
+_GREY = 64  # side of the grey pictures that motion is measured on
 
 
 class Unreadable(DatasetError):
@@ -103,6 +104,15 @@ class Clip:
     total: np.ndarray = field(default_factory=lambda: np.zeros((THUMB, THUMB, 3)))
     motion: float = 0.0
     """Largest mean difference of a thumbnail to the first one, in grey levels."""
+    small: np.ndarray = field(init=False)
+    """A grey thumbnail of every frame, uint8 (length, THUMB, THUMB)."""
+    change: np.ndarray = field(init=False)
+    """Mean difference of a frame to the one before, in grey levels (length,); NaN: unknown."""
+    last: tuple[int, np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        self.small = np.zeros((max(0, self.length), THUMB, THUMB), np.uint8)
+        self.change = np.full(max(0, self.length), np.nan, np.float32)
 
     @property
     def name(self) -> str:
@@ -114,9 +124,13 @@ class Clip:
         """Mean thumbnail."""
         return self.total / max(1, len(self.seen))
 
-    def add(self, number: int, thumb: np.ndarray) -> None:
+    def add(self, number: int, thumb: np.ndarray, grey: np.ndarray) -> None:
         """Takes note of frame `number` of the episode."""
         self.seen.add(number)
+        self.small[number] = np.rint(thumb.mean(axis=2))
+        if self.last is not None and self.last[0] == number - 1:
+            self.change[number] = np.abs(grey - self.last[1]).mean()
+        self.last = (number, grey) if number < self.length - 1 else None  # a clip keeps no picture
         level, spread = thumb.mean(), thumb.std(axis=(0, 1)).max()
         if level < 6:
             self.dark.append(number)
@@ -430,7 +444,8 @@ class DatasetFiles:
                 clip.late += abs(frame.time - number / self.fps) > 1e-4  # LeRobot's tolerance
                 clip.size = (frame.height, frame.width)
                 thumb = frame.reformat(width=THUMB, height=THUMB, format="rgb24").to_ndarray()
-                clip.add(inside, thumb.astype(np.float64))
+                grey = frame.reformat(width=_GREY, height=_GREY, format="gray").to_ndarray()
+                clip.add(inside, thumb.astype(np.float64), grey.astype(np.float32))
         except (av.FFmpegError, IndexError) as failure:  # IndexError: no video stream
             error = str(failure)
         for clip in clips:
