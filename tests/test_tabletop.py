@@ -230,9 +230,9 @@ def test_the_journal_keeps_which_cube_was_named_and_which_was_approached(tmp_pat
         workers=0,
     )
     evaluate(run)
-    lines = {line["task"]: line for line in read_journal(tmp_path / "out/journal.jsonl")}
-    assert {line["success"] for line in lines.values()} == {True}
-    assert lines["Pull-left"]["instruction"] == "pull the left cube back"
-    assert lines["Pull-left"]["state_hash"] == lines["Push-left"]["state_hash"]  # the same scene
+    lines = {line.task: line for line in read_journal(tmp_path / "out/journal.jsonl")}
+    assert {line.success for line in lines.values()} == {True}
+    assert lines["Pull-left"].instruction == "pull the left cube back"
+    assert lines["Pull-left"].state_hash == lines["Push-left"].state_hash  # the same scene
     facts = {"motion": "Pull", "named": "left", "approached": "left", "touched": "left"}
-    assert lines["Pull-left"]["facts"] == facts
+    assert lines["Pull-left"].facts == facts
