@@ -225,6 +225,14 @@ def _use(program: str, started: list[float]) -> None:
         WorkerEnv("x", python=program, deadline_s=DEADLINE_S)
 
 
+def _told(name: str, tally: Tally) -> Tally:
+    total = sum(tally.outcomes.values()) + len(tally.raw)
+    told = ", ".join(f"{count:,} {kind}" for kind, count in tally.outcomes.most_common())
+    row = f"| {name} | {total:,} | {len(tally.raw)} | {tally.slowest_s:.2f} s | {told} |"
+    print(row, flush=True)
+    return tally
+
+
 def _largest_mib() -> float:
     """Largest memory of this process; `getrusage` would count that of who started it, too."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -235,24 +243,21 @@ def main(settings: Settings) -> int:
     """Prints Markdown; 1 if anything was raw, late, large or run."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a puppet's process is this one
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        rows = {
-            "bytes as answers": answers(settings, lambda r, _: hostile_frame(r), settings.frames),
-            "frames with wrong content": answers(settings, hostile_answer, settings.answers),
-        }
+        print("| what | messages | raw errors | slowest | outcomes |\n|---|---|---|---|---|")
+        tallies = [
+            _told("bytes", answers(settings, lambda r, _: hostile_frame(r), settings.frames)),
+            _told("wrong content", answers(settings, hostile_answer, settings.answers)),
+        ]
         own_mib = _largest_mib()
-        rows["requests to a worker"] = requests(settings)
-        rows["processes"], held = children(settings)
+        tallies.append(_told("requests to a worker", requests(settings)))
+        tally, held = children(settings)
+        tallies.append(_told("processes", tally))
         left = os.listdir(folder)
-    print("| what | messages | raw errors | slowest | outcomes |\n|---|---|---|---|---|")
-    for name, tally in rows.items():
-        total = sum(tally.outcomes.values()) + len(tally.raw)
-        told = ", ".join(f"{count:,} {kind}" for kind, count in tally.outcomes.most_common())
-        print(f"| {name} | {total:,} | {len(tally.raw)} | {tally.slowest_s:.2f} s | {told} |")
     late = {name: seconds for name, seconds in held.items() if seconds > DEADLINE_S + 2}
     print(f"\nfiles that code of a message made: {len(left)}; largest memory: {own_mib:.0f} MiB")
     longest = max(held.values(), default=0)
     print(f"calls of {DEADLINE_S:g} s held the parent for at most {longest:.2f} s")
-    raw = [each for tally in rows.values() for each in tally.raw]
+    raw = [each for tally in tallies for each in tally.raw]
     print("\n".join(raw[:20]), *late.items(), sep="\n")
     return int(bool(raw or late or left or own_mib > 400))
 

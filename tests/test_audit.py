@@ -332,6 +332,21 @@ def test_a_folder_without_recordings_is_refused_with_the_next_command(tmp_path: 
         audit(AuditSettings(folder=write_journal(tmp_path, [line])))
 
 
+def test_recordings_outside_the_folder_and_damaged_films_are_refused(tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    lines = [fly(theirs, 0, imagines=True, moves=True)]
+    (mine / "traces").mkdir(parents=True)
+    shutil.copy(theirs / "traces/Reach-00000.json", mine / "traces")
+    (mine / "pairs").symlink_to(theirs / "pairs")
+    with pytest.raises(RecordingError, match="missing or lies outside the folder"):
+        audit(AuditSettings(folder=write_journal(mine, lines)))
+    (theirs / "pairs/Reach-00000.mp4").write_bytes(b"no film")
+    with pytest.raises(
+        RecordingError, match=r"Reach-00000\.mp4 is damaged .*fly the episode again"
+    ):
+        audit(AuditSettings(folder=write_journal(theirs, lines)))
+
+
 def test_pairs_of_another_flight_are_refused(tmp_path: Path) -> None:
     lines = [fly(tmp_path, seed, imagines=True, moves=seed == 0) for seed in (0, 1)]
     (tmp_path / "pairs/Reach-00000.mp4").replace(tmp_path / "pairs/Reach-00001.mp4")

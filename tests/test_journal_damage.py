@@ -170,10 +170,13 @@ def test_a_damaged_schedule_is_named(folders: tuple[Path, Path], schedule: str) 
         read_evaluation(folders[0])
 
 
-def test_a_task_with_signs_of_mathematics_is_shown(tmp_path: Path) -> None:
-    name = r"$\frac{ & <b>"
-    lines = [line(task=name), line(task="b")]
-    assert main(["report", str(evaluation(tmp_path, lines))]) == 0
+def test_odd_words_of_a_sound_journal_are_shown(tmp_path: Path) -> None:
+    name = r"$\frac{ & <b>"  # neither mathematics nor HTML
+    lines = [line(task=name, sampler={"x": [1]}), line(task="b", sampler={"x": [1]})]
+    folder = evaluation(tmp_path, lines)
+    (folder / "results.json").write_text('{"execute": 3, "sampler": "none", "agent": 7}')
+    assert main(["report", str(folder)]) == 0
+    assert json.loads((folder / "results.json").read_text())["agent"] == "c175780271633a8b"
 
 
 def test_a_record_is_what_it_was(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ _IDENTITY = (
     "suite",
     "suite_version",
     "agent",
-    "policy",
     "package",
     "tier",
     "sampler",
@@ -87,8 +86,9 @@ def view(evaluation: Evaluation) -> View:
     scheduled = evaluation.scheduled
     found = list(doubts(evaluation))
     results = {
-        **{field: getattr(records[0], field) for field in _IDENTITY},
         **known,
+        **{field: getattr(records[0], field) for field in _IDENTITY},
+        "policy": records[0].policy or known.get("policy"),
         **counted,
         "mean_over_tasks": mean["mean_over_tasks"],
         "mean_over_tasks_95": mean["mean_over_tasks_95"],
