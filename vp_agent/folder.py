@@ -247,17 +247,15 @@ def check_manifest(folder: Path) -> None:
     wanted = read_strictly(path)
     found = {name: x for name, x in hash_tree(folder).items() if not is_beside(name)}
     wanted = {name: x for name, x in wanted.items() if not is_beside(name)}
-    problems = [
-        f"{name} is missing (of {MANIFEST})" for name in sorted(wanted.keys() - found.keys())
-    ]
-    problems += [f"{name} is not in {MANIFEST}" for name in sorted(found.keys() - wanted.keys())]
+    problems = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
+    problems += [f"{name} is not in the manifest" for name in sorted(found.keys() - wanted.keys())]
     problems += [
         f"{name} was altered (its sha256 is not the one in {MANIFEST})"
         for name in sorted(wanted.keys() & found.keys())
         if wanted[name] != found[name]
     ]
     if problems:
-        raise AgentFolderError(f"{folder}: {'; '.join(problems)}; get the folder again")
+        raise AgentFolderError(f"{folder}, by {MANIFEST}: {'; '.join(problems)}; get it again")
     for name in sorted(found):  # also of those that only diffusers or transformers would read
         if name.endswith(".json"):
             read_strictly(folder / name)

@@ -50,7 +50,7 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def hub_source(name: str | Path, folder: Path, *, revision: str | None = None) -> str:
-    """ "owner/name@commit" of what `locate` downloaded to `folder`; "" of what was here."""
+    """What `locate` downloaded to `folder`, as "owner/name@commit"; "" of what was here."""
     if str(name).startswith("packaged:") or Path(name).is_dir():
         return ""
     repository, named = split_revision(str(name))
