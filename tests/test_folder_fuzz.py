@@ -21,7 +21,7 @@ from vp_agent.folder import save_agent
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from folder_fuzz import OUTCOMES, judge
+from folder_fuzz import OUTCOMES, judge  # pyright: ignore[reportMissingImports]
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_pipe_in_the_folder_is_not_waited_for(copy):
         VideoPolicyAgent.from_pretrained(copy)
 
 
-def test_another_librarys_file_must_agree_with_the_configuration(copy):
+def test_the_files_of_other_libraries_must_agree_with_the_configuration(copy):
     path = copy / "unet/config.json"
     write_json(path, json.loads(path.read_text()) | {"layers_per_block": 2})
     sign(copy)

@@ -188,7 +188,7 @@ def _check_parts(folder: Path, config: AnyConfig) -> None:
         arguments = json.loads(json.dumps(getattr(config, name, {})))
         for key, value in (read_strictly(path) if path.exists() else {}).items():
             if key in arguments and (value, type(value)) != (arguments[key], type(arguments[key])):
-                raise AgentFolderError(
+                raise AgentConfigError(
                     f"{path}: {key} is {value!r}, config.json has {arguments[key]!r}; get the "
                     "folder again"
                 )
