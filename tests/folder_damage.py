@@ -46,7 +46,7 @@ def _edit(path: Path, change: Callable[[Any, tuple[Any, ...]], Any], rng: random
     values = json.loads(path.read_text())
     # Long lists (a vocabulary, merges) count as much as one field.
     places = [x for x in _leaves(values) if len(x) < 3 or rng.random() < 0.2]
-    place = rng.choice(places)
+    place: Any = rng.choice(places)
     parent = values
     for key in place[:-1]:
         parent = parent[key]

@@ -1,9 +1,12 @@
-"""Workers end when what started them is killed."""
+"""Processes end in order on a signal; workers end when what started them is killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+
+import pytest
 
 _PARENT = """
 import os, time
@@ -38,3 +41,29 @@ def test_a_worker_does_not_outlive_a_killed_parent(tmp_path):
     while _lives(worker) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _lives(worker)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_a_verb_in_order_with_one_line_and_its_number(number):
+    verb = """
+import sys, time
+from vp_agent import cli
+def run(arguments):
+    try:
+        print("running", flush=True)
+        time.sleep(60)
+    finally:
+        print("closed")
+cli._run = run
+sys.exit(cli.main())
+"""
+    program = subprocess.Popen(
+        [sys.executable, "-c", verb], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "running\n"
+    program.send_signal(number)
+    out, err = program.communicate(timeout=60)
+    assert program.returncode == 128 + number
+    assert out == "closed\n"
+    assert len(err.splitlines()) == 1

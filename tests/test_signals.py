@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -73,17 +75,18 @@ def test_a_signal_in_the_last_step_changes_nothing(base, whole, tmp_path, monkey
 
 
 def test_a_second_signal_ends_at_once():
-    pid = os.fork()
-    if pid == 0:
-        try:
-            with Interruption() as interruption:
-                interruption.listen()
-                os.kill(os.getpid(), signal.SIGTERM)
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(5)
-        finally:
-            os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    twice = """
+import os, signal, time
+from vp_agent.train.interruption import Interruption
+with Interruption() as interruption:
+    interruption.listen()
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+    ended = subprocess.run([sys.executable, "-c", twice], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.stderr.strip().startswith("SIGTERM: finishing this step and saving it")
 
 
 def test_what_nohup_ignores_stays_ignored():

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from vp_agent.errors import UnknownNameError, VPAgentError, closest
 from vp_agent.flags import parse
+from vp_agent.processes import end_on_signals
 from vp_agent.verbs import VERBS, Verb
 
 # A full disk, a quota, a read-only or forbidden folder, a file where a folder is wanted: the
@@ -21,10 +22,12 @@ _Entry = Verb | tuple[str, Mapping[str, Verb]]  # a verb, or verbs of a verb's o
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit code (2 for a user's error, 130 for Ctrl-C)."""
+    """Runs one verb; returns the exit code (2 for a user's error, 128 + n for a signal)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or os.environ.get("VP_AGENT_DEBUG") == "1"
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if argv is None:  # as a program, not called by one
+        end_on_signals()
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -39,11 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as ended:
         if debug:
             raise
-        print("interrupted", file=sys.stderr)
-        return 130
+        print(f"interrupted{f' by {ended}' if ended.args else ''}", file=sys.stderr)
+        return getattr(ended, "code", 128 + signal.SIGINT)
 
 
 def _run(arguments: list[str]) -> int:

@@ -191,7 +191,7 @@ def _check_parts(folder: Path, config: AnyConfig) -> None:
         arguments = json.loads(json.dumps(getattr(config, name, {})))
         for key, value in (read_strictly(path) if path.exists() else {}).items():
             if key in arguments and (value, type(value)) != (arguments[key], type(arguments[key])):
-                raise AgentFolderError(
+                raise AgentConfigError(
                     f"{path}: {key} is {value!r}, config.json has {arguments[key]!r}; get the "
                     "folder again"
                 )
@@ -250,17 +250,15 @@ def check_manifest(folder: Path) -> None:
     wanted = read_strictly(path)
     found = {name: x for name, x in hash_tree(folder).items() if not is_beside(name)}
     wanted = {name: x for name, x in wanted.items() if not is_beside(name)}
-    problems = [
-        f"{name} is missing (of {MANIFEST})" for name in sorted(wanted.keys() - found.keys())
-    ]
-    problems += [f"{name} is not in {MANIFEST}" for name in sorted(found.keys() - wanted.keys())]
+    problems = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
+    problems += [f"{name} is not in the manifest" for name in sorted(found.keys() - wanted.keys())]
     problems += [
         f"{name} was altered (its sha256 is not the one in {MANIFEST})"
         for name in sorted(wanted.keys() & found.keys())
         if wanted[name] != found[name]
     ]
     if problems:
-        raise AgentFolderError(f"{folder}: {'; '.join(problems)}; get the folder again")
+        raise AgentFolderError(f"{folder}, by {MANIFEST}: {'; '.join(problems)}; get it again")
     for name in sorted(found):  # also of those that only diffusers or transformers would read
         if name.endswith(".json"):
             read_strictly(folder / name)

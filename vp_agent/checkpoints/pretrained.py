@@ -18,7 +18,7 @@ TEXT_FILES += ["vocab.json", "merges.txt"]
 
 
 def get_folder(name: str, files: list[str]) -> Path:
-    """The folder of this name, or a copy of a Hub repository's `files` ("owner/name@revision")."""
+    """The folder of this name, or `files` of the Hub's "owner/name" or "owner/name@revision"."""
     if Path(name).is_dir():
         return Path(name)
     try:

@@ -44,10 +44,8 @@ def start_from_svd(config: VideoPolicyConfig, *, svd: str, text: str, seed: int)
     sources = (hub_source(svd, svd_folder) or svd, hub_source(text, text_folder) or text)
     try:
         tokenizer = CLIPTokenizer.from_pretrained(text_folder)
-        model = blank_policy(
-            config.replace(origin=f"{sources[0]}, text tower {sources[1]}; {LICENCES}"),
-            tokenizer=tokenizer,
-        )
+        origin = f"{sources[0]}, text tower {sources[1]}; {LICENCES}"
+        model = blank_policy(config.replace(origin=origin), tokenizer=tokenizer)
         _load(model.unet, UNetSpatioTemporalConditionModel, svd_folder / "unet")
         _load(model.vae, AutoencoderKLTemporalDecoder, svd_folder / "vae")
         model.text_encoder = pretrained_text_tower(model.text_encoder.config, text_folder)

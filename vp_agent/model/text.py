@@ -109,12 +109,13 @@ def text_tower(
 ) -> CLIPTextModelWithProjection:
     """CLIP's text encoder, frozen; `arguments` of transformers' CLIPTextConfig."""
     vocabulary = tokenizer.get_vocab()
+    size = arguments.get("vocab_size", len(vocabulary))
+    require(
+        len(vocabulary) <= size,
+        f"text_encoder.vocab_size is {size}, but the tokenizer has {len(vocabulary)} words",
+    )
     config = CLIPTextConfig(
         **arguments, pad_token_id=0, bos_token_id=vocabulary[START], eos_token_id=vocabulary[END]
-    )
-    require(
-        len(vocabulary) <= config.vocab_size,
-        f"text_encoder.vocab_size is {config.vocab_size}, but there are {len(vocabulary)} words",
     )
     return CLIPTextModelWithProjection(config).requires_grad_(False)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from vp_agent.config import VideoPolicyConfig
+from vp_agent.errors import require
 from vp_agent.model import canvas
 from vp_agent.model.action_unet import ActionUNet
 from vp_agent.model.adapter import Adapter, output_width
@@ -43,6 +44,9 @@ class VideoPolicy(nn.Module):
         self.unet = make_unet(
             {"num_frames": config.slots, "sample_size": config.latent_shape[1], **config.unet}
         )
+        modules = dict(self.unet.named_modules())
+        for tap in config.adapter.taps:
+            require(tap.module in modules, f"adapter.taps: the U-Net has no module {tap.module!r}")
         self.vae = AutoencoderKLTemporalDecoder(**config.vae).requires_grad_(False)
         self.condition_vae: AutoencoderKLTemporalDecoder | None = None
         if config.condition_encoder:
