@@ -94,7 +94,7 @@ def test_an_image_of_any_kind_is_read_as_it_is(left):
     read = read_observation(obs, SMALL).images_BVHW3
     assert np.array_equal(read[0, 1], image())
     assert read.flags.c_contiguous
-    assert read.flags.writeable
+    assert read.flags["W"]
 
 
 @pytest.mark.parametrize(
