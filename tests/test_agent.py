@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from small import SMALL, small_model, small_observation
 
 from vp_agent import VideoPolicyAgent
@@ -141,7 +142,7 @@ def test_seeds_are_whole_numbers_of_any_kind(agent):
     first = agent.act(small_observation())
     agent.reset(seed=3)
     assert np.array_equal(agent.act(small_observation()), first)
-    for seed in (0.5, "x"):
+    for seed in (0.5, "x", None, {3}, b"3", [0.5], torch.tensor(3.0)):
         with pytest.raises(ConfigError, match="a seed is a whole number"):
             agent.plan(small_observation(), seed=seed)
     agent.reset(seed=[])
@@ -207,3 +208,16 @@ def test_a_vector_environment_is_flown_as_the_page_on_workers_says(agent, monkey
         agent.reset(np.flatnonzero(ended))
         ended = terminated | truncated
     assert planned == [10, 20, 30]  # the first observation of each episode
+
+
+def test_seeds_may_be_of_any_size(agent):
+    plans = {}
+    for seed in (-1, 0, 1, 2**64 - 1, 2**64, 2**64 + 1, -(2**70), 10**5000):
+        plans[seed] = agent.plan(small_observation(), seed=seed).actions.tobytes()
+        agent.reset(seed=seed)
+        agent.act(small_observation())
+    assert len(set(plans.values())) == len(plans) - 1  # torch takes -1 for 2^64 - 1
+    assert plans[-1] == plans[2**64 - 1]
+    batch = small_observation(lanes=2)
+    counted, named = (agent.plan(batch, seed=s).actions for s in (2**64 - 1, [2**64 - 1, 2**64]))
+    assert np.array_equal(counted, named)

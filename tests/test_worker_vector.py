@@ -1,12 +1,14 @@
 """Workers side by side give the episodes they would give one by one."""
 
+import copy
+import pickle
 import signal
 from typing import Any
 
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_worker import TESTS, gone
 from worker_envs import WORDS, Noise
 
@@ -68,6 +70,37 @@ def test_autoreset_at_the_next_step_gives_the_episodes_one_by_one():
             ended[lane] = any(outcome[1:])
     assert resets > LANES
     envs.close()
+
+
+def test_autoreset_at_the_same_step_is_gymnasiums():
+    ours = make(AutoresetMode.SAME_STEP)
+    theirs = SyncVectorEnv([Noise] * LANES, autoreset_mode=AutoresetMode.SAME_STEP)
+    wanted, found = theirs.reset(seed=[3, 4])[0], ours.reset(seed=[np.int64(3), 4])[0]
+    assert equal(found, wanted)
+    ended = 0
+    for actions in ACTIONS:
+        wanted, found = theirs.step(actions), ours.step(actions)
+        assert all(equal(a, b) for a, b in zip(found[:4], wanted[:4], strict=True))
+        assert ours.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+        assert found[4].keys() == wanted[4].keys()
+        for lane in np.flatnonzero(wanted[4].get("_final_obs", [])):
+            ended += 1
+            assert equal(found[4]["final_obs"][lane], wanted[4]["final_obs"][lane])
+            assert equal(found[4]["seed"][lane], wanted[4]["seed"][lane])
+        assert equal(row(found[4], 0)["seed"], row(wanted[4], 0)["seed"])
+    assert ended > 2
+    ours.close()
+
+
+def test_a_copy_of_a_vector_environment_has_processes_of_its_own(envs):
+    wanted = envs.reset(seed=[3, 4])[0]
+    twin = pickle.loads(pickle.dumps(envs))
+    assert equal(twin.reset(seed=[3, 4])[0], wanted)
+    assert twin.envs[0].worker is not envs.envs[0].worker
+    lane = copy.deepcopy(twin.envs[1])
+    twin.close()
+    assert equal(lane.reset(seed=np.int64(4))[0], row(wanted, 1))
+    lane.close()
 
 
 def test_lanes_are_reset_with_seeds_of_choice(envs):
@@ -141,8 +174,11 @@ def test_what_does_not_fit_the_lanes_is_refused(envs):
         envs.reset(options={"reset_mask": np.array([True])})
     with pytest.raises(ConfigError, match="num_envs"):
         WorkerVectorEnv(TOY, num_envs=0)
-    with pytest.raises(ConfigError, match="SameStep"):
-        WorkerVectorEnv(TOY, num_envs=1, autoreset_mode="SameStep")
+    with pytest.raises(ConfigError, match="NextStep, SameStep, Disabled, not 'Never'"):
+        WorkerVectorEnv(TOY, num_envs=1, autoreset_mode="Never")
+    for actions in (None, 3.0, np.array(1.0), np.zeros((1, 7))):
+        with pytest.raises(ActionError, match="2 lanes need as many actions"):
+            envs.step(actions)
 
 
 def test_make_vec_starts_workers_and_close_ends_them(monkeypatch):

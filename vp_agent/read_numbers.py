@@ -3,11 +3,12 @@
 import numbers
 import operator
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from vp_agent.errors import ConfigError
+from vp_agent.errors import ConfigError, ObservationError
 
 
 def read_array(value: Any) -> np.ndarray:
@@ -22,13 +23,12 @@ def read_array(value: Any) -> np.ndarray:
     try:
         with np.errstate(all="ignore"):  # the caller's may raise
             array = np.asarray(_on_cpu(value))
-            masked = isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value)
             if array.dtype.kind == "O" and all(map(_is_real, array.flat)):
                 array = array.astype(np.float64)
+    except _Masked as error:
+        raise ValueError("got masked ones") from error
     except Exception as error:  # a foreign object's methods may raise anything
         raise ValueError(f"got a {type(value).__name__} ({type(error).__name__})") from error
-    if masked:
-        raise ValueError("got masked ones")
     if array.dtype.kind not in "biuf":
         kind = type(value).__name__
         of = f" of {array.dtype}" if array.ndim or isinstance(value, np.ndarray) else ""
@@ -63,7 +63,34 @@ def read_whole(name: str, value: Any, *, at_least: int) -> int:
     return number
 
 
+def read_state(observation: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """`agent_pos` as float32, for a policy that reads it.
+
+    Raises:
+        ObservationError: it is missing, not finite or of another shape.
+    """
+    wanted = f"the policy takes a state of {shape}, the observation"
+    if "agent_pos" not in observation:
+        raise ObservationError(f"{wanted} has no 'agent_pos'; it has {', '.join(observation)}")
+    try:
+        state = read_floats(observation["agent_pos"])
+    except ValueError as error:
+        raise ObservationError(f"{wanted}'s must be numbers, {error}") from error
+    if state.shape != shape:
+        raise ObservationError(
+            f"{wanted} has {state.shape}; it was trained on another robot or another state"
+        )
+    if not np.isfinite(state).all():
+        raise ObservationError(f"{wanted}'s is not finite: {state}")
+    return state.astype(np.float32)
+
+
 def _on_cpu(value: Any) -> Any:
+    """Tensors as arrays, also inside lists, whose other elements stay as they are."""
+    if isinstance(value, list | tuple):
+        return [_on_cpu(element) for element in value]
+    if np.ma.is_masked(value):
+        raise _Masked
     torch: Any = sys.modules.get("torch")  # a worker has none, and then nobody has a tensor
     if torch is None or not isinstance(value, torch.Tensor):
         return value
@@ -71,6 +98,10 @@ def _on_cpu(value: Any) -> Any:
     tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
     small = tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64)
     return (tensor.float() if small else tensor).numpy()  # NumPy has no bfloat16
+
+
+class _Masked(Exception):
+    """Elements without a number."""
 
 
 def _is_real(element: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vp_agent.errors import AgentFolderError, ConfigError, ObservationError, need
+from vp_agent.read_numbers import read_state
 from vp_agent.wrappers.lerobot_keys import IMAGES, STATE, TASK
 
 
@@ -115,13 +116,8 @@ class LeRobotPolicy:
                 )
             batch[IMAGES + view] = torch.from_numpy(image).movedim(-1, 0)[None].float() / 255
         if STATE in self.config.input_features:
-            state, wanted = observation["agent_pos"], self.config.input_features[STATE].shape
-            if state.shape != tuple(wanted):
-                raise ObservationError(
-                    f"the policy takes a state of {tuple(wanted)}, the environment has "
-                    f"{state.shape}; it was trained on another robot or another state"
-                )
-            batch[STATE] = torch.from_numpy(state)[None].float()
+            wanted = tuple(self.config.input_features[STATE].shape)
+            batch[STATE] = torch.from_numpy(read_state(observation, wanted))[None]
         return batch
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from vp_agent.errors import AgentFolderError, ConfigError, MissingExtraError, ObservationError
+from vp_agent.read_numbers import read_state
 
 IMAGE = "_image"  # after the camera's name
 STATE = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2}
@@ -99,7 +100,7 @@ class RobomimicPolicy:
         return np.asarray(policy(ob=seen), np.float32)
 
     def _observation(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        state = _state(observation["agent_pos"])
+        state = _state(read_state(observation, (8,)))  # robosuite's arms
         seen = {key: state[key] for key in self._shapes if key in STATE}
         for camera in self._cameras:
             _, height, width = self._shapes[camera + IMAGE]
@@ -145,11 +146,7 @@ def _cameras(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
 
 def _state(agent_pos: np.ndarray) -> dict[str, np.ndarray]:
     """Position 3, rotation vector 3 and fingers 2 as robosuite names them (quaternion x y z w)."""
-    if agent_pos.shape != (8,):
-        raise ObservationError(
-            f"robomimic: flies robosuite's arms, whose state has 8 numbers, not {agent_pos.shape}"
-        )
-    position, rotation, fingers = np.split(agent_pos.astype(np.float32), [3, 6])
+    position, rotation, fingers = np.split(agent_pos, [3, 6])
     angle = np.linalg.norm(rotation)
     axis = rotation / max(angle, 1e-9)
     quaternion = np.append(axis * np.sin(angle / 2), np.cos(angle / 2)).astype(np.float32)

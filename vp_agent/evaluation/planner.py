@@ -87,11 +87,13 @@ class Planner:
 
 def _stacked(observations: list[Mapping[str, Any]]) -> dict[str, Any]:
     views = observations[0]["pixels"]
-    return {
+    stacked: dict[str, Any] = {
         "pixels": {view: np.stack([obs["pixels"][view] for obs in observations]) for view in views},
-        "agent_pos": np.stack([obs["agent_pos"] for obs in observations]),
         "task": tuple(obs["task"] for obs in observations),
     }
+    if all("agent_pos" in obs for obs in observations):
+        stacked["agent_pos"] = np.stack([obs["agent_pos"] for obs in observations])
+    return stacked
 
 
 def load_agent(
