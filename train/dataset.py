@@ -2,7 +2,6 @@
 
 # B batch, V views, T frames per view, K action steps, A action dim, N frames of the dataset
 
-import importlib
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from vp_agent.errors import DatasetError, need
 from vp_agent.train.dataset_files import read_json
 from vp_agent.train.dataset_source import check_files, locate_dataset
 from vp_agent.train.key_maps import Column, find_layout
+from vp_agent.train.video_decoder import video_backend
 from vp_agent.train.windows import (
     ActionPadding,
     action_chunks,
@@ -38,15 +38,6 @@ class Chunk:
     action_is_pad_BK: Tensor
     frame_is_pad_BT: Tensor
     task_B: Tensor
-
-
-def video_backend() -> str:
-    """torchcodec where FFmpeg's libraries let it load (faster at random access), else PyAV."""
-    try:
-        importlib.import_module("torchcodec")
-    except (ImportError, OSError, RuntimeError):  # RuntimeError: FFmpeg is not there
-        return "pyav"
-    return "torchcodec"
 
 
 def read_notes(root: Path) -> dict[str, Any]:

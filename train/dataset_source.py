@@ -8,6 +8,7 @@ import numpy as np
 
 from vp_agent.errors import DatasetError, need
 from vp_agent.train.dataset_files import DatasetFiles, read_json
+from vp_agent.train.video_decoder import video_backend
 
 
 def locate_dataset(data: Path) -> tuple[Path, str]:
@@ -38,7 +39,7 @@ def locate_dataset(data: Path) -> tuple[Path, str]:
 def _download(repo: str) -> Path:
     datasets: Any = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
     try:
-        return Path(datasets.LeRobotDataset(repo).root)
+        return Path(datasets.LeRobotDataset(repo, video_backend=video_backend()).root)
     except Exception as error:  # of the Hub's client, of requests and of LeRobot
         raise DatasetError(
             f"{repo} is no folder here and cannot be had from the Hub ({type(error).__name__}: "

@@ -13,6 +13,7 @@ import numpy as np
 from vp_agent.envs.experts import Expert
 from vp_agent.errors import need
 from vp_agent.files import atomic_dir, write_json
+from vp_agent.train.video_decoder import video_backend
 
 IMAGE = "observation.images."
 META = "meta/vp_agent.json"
@@ -161,6 +162,7 @@ def write_dataset(
                         root=tmp,
                         robot_type=robot,
                         video_files_size_in_mb=_VIDEO_FILE_MB,
+                        video_backend=video_backend(),
                         rgb_encoder=video.RGBEncoderConfig(**_CODEC),
                     )
                 dataset.add_frame({**frame, "task": episode.task})

@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 from PIL import Image, ImageDraw
 
-from vp_agent.errors import DatasetError, OutputExistsError, need, require
+from vp_agent.errors import ConfigError, DatasetError, OutputExistsError, need, require
 from vp_agent.train.dataset_files import IMAGES, DatasetFiles
 
 _GAP, _TEXT = 6, 16  # pixels
@@ -41,6 +41,9 @@ def show(settings: ShowSettings) -> Path:
     """Writes the contact sheet; returns its path."""
     if settings.out.exists():
         raise OutputExistsError(f"{settings.out} exists already; give another --out or remove it")
+    folder = settings.out.parent
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder} for the picture; mkdir -p {folder}")
     files = DatasetFiles(settings.root)
     count = len(files.episodes)
     chosen = np.unique(np.linspace(0, count - 1, min(settings.episodes, count)).round().astype(int))
@@ -50,7 +53,6 @@ def show(settings: ShowSettings) -> Path:
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(settings.out)
     return settings.out
 
