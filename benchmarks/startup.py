@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py [--repeats 3]
 
-Every row is a new process. User CPU time is beside the wall time: on a machine that others use, only
-the former is the package's own.
+Every row is a new process. User CPU time is beside the wall time: on a machine that others use,
+only CPU time is the package's own.
 """
 
 import argparse

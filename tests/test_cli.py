@@ -224,7 +224,7 @@ def test_what_is_cheap_to_refuse_is_refused_before_anything_heavy_is_loaded(tmp_
         ("eval", "--agent", "packaged:lift", "--suite", "robosuit", "--out", new): "did you mean",
         ("eval", "--agent", "nowhere", *lift, "--out", new): "no agent folder 'nowhere'",
         ("bench", "--preset", "tiny-lfit"): "did you mean 'tiny-lift'",
-        ("demo", "--agent", "hold-stil"): "no agent folder",
+        ("demo", "--agent", "nobody"): "no agent folder",
         (*start, "--data", str(used), "--out", str(used)): "give --resume or another --out",
         (*start, "--data", str(tmp_path / "gone"), "--out", new): "gone is not there",
         (*start[:-1], "tiny-lfit", "--data", "a/b", "--out", new): "did you mean 'tiny-lift'",

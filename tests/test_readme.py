@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vp_agent.cli import VERBS
+from vp_agent.verbs import VERBS, Verb
 
 pytest.importorskip("robosuite", reason="the example flies a robosuite task: extra [robosuite]")
 
@@ -26,7 +26,7 @@ def test_the_python_example_flies_the_packaged_agent(tmp_path):
 def test_every_command_in_the_readme_parses():
     for command in re.findall(r"^vp-agent (?:.*\\\n)*.*$", README.read_text(), re.MULTILINE):
         words = command.replace("\\\n", " ").split()[1:]
-        verb = words[:2] if isinstance(VERBS[words[0]][1], dict) else words[:1]
+        verb = words[:1] if isinstance(VERBS[words[0]], Verb) else words[:2]
         shown = subprocess.run(
             [sys.executable, "-m", "vp_agent.cli", *verb, "--help"], capture_output=True, text=True
         ).stdout
