@@ -21,10 +21,10 @@ from vp_agent.presets import preset
 from vp_agent.train.batches import Batches
 from vp_agent.train.dataset import Demonstrations
 from vp_agent.train.latent_cache import read_rows
-from vp_agent.train.pictures import video_backend
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.shelf import Shelf
 from vp_agent.train.stages import start_video_model
+from vp_agent.train.video_decoder import video_backend
 from vp_agent.train.windows import frame_steps
 
 PAPER = preset("svd-robocasa")

@@ -16,9 +16,9 @@ import tyro
 
 from vp_agent.train.batches import Batches
 from vp_agent.train.dataset import Demonstrations
-from vp_agent.train.pictures import video_backend
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.stages import StageModel, choose_trainable, start_video_model
+from vp_agent.train.video_decoder import video_backend
 
 STAGES: tuple[Literal["vae", "video", "action", "joint"], ...] = ("vae", "video", "action", "joint")
 

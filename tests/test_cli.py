@@ -4,16 +4,20 @@ import ast
 import dataclasses
 import errno
 import inspect
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from journals import evaluation, outcomes
 
 from vp_agent.cli import main
 from vp_agent.errors import ConfigError
+from vp_agent.flags import check_names
+from vp_agent.train.settings import TrainSettings
 from vp_agent.verbs import DATA_VERBS, VERBS, EnvsSettings, Verb
 
 
@@ -99,6 +103,23 @@ def test_the_demo_does_not_replace_a_folder_that_is_not_a_demo(
     assert main(["demo", "--out", str(tmp_path)]) == 2
     assert "has no demo.txt" in capsys.readouterr().err
     assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_the_demos_report_names_no_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the worker imports pilots, too
+    out = tmp_path / "my-demo"
+    fly = ["demo", "--agent", "hold-still", "--env", "pilots:Reach-v0", "--episodes", "1"]
+    assert main([*fly, "--out", str(out)]) == 0
+    texts = [
+        path.read_text()
+        for path in out.rglob("*")
+        if path.suffix in (".md", ".html", ".json", ".jsonl")
+    ]
+    assert len(texts) >= 4
+    assert not any(".my-demo" in text for text in texts)  # temporary siblings begin with a dot
+    assert "my-demo" in (out / "report.md").read_text()
 
 
 def test_settings_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +224,7 @@ def test_what_is_cheap_to_refuse_is_refused_before_anything_heavy_is_loaded(tmp_
         ("eval", "--agent", "packaged:lift", "--suite", "robosuit", "--out", new): "did you mean",
         ("eval", "--agent", "nowhere", *lift, "--out", new): "no agent folder 'nowhere'",
         ("bench", "--preset", "tiny-lfit"): "did you mean 'tiny-lift'",
-        ("demo", "--agent", "hold-stil"): "no agent folder",
+        ("demo", "--agent", "nobody"): "no agent folder",
         (*start, "--data", str(used), "--out", str(used)): "give --resume or another --out",
         (*start, "--data", str(tmp_path / "gone"), "--out", new): "gone is not there",
         (*start[:-1], "tiny-lfit", "--data", "a/b", "--out", new): "did you mean 'tiny-lift'",
@@ -253,6 +274,47 @@ def test_what_is_wrong_with_flags_is_one_line(
     assert shown.err.startswith("error: ")
     assert shown.err.count("\n") == 1
     assert words in shown.err
+
+
+def test_the_next_command_of_every_verb_is_one_that_there_is() -> None:
+    root, folder = {"root": Path("data"), "json": False}, {"folder": Path("flown")}
+    train = {"plan": False, "show": False, "datasets": (Path("a"),), "out": Path("run")}
+    sample = {
+        "demo": {"agent": "packaged:lift", "env": "Robosuite-Lift-v0"},
+        "train": train | {"learns_actions": False, "stage": "video"},
+        "bench": {"agent": "packaged:lift"},
+        "report": {"folders": (Path("a"), Path("b"))},
+        "compare": {"folders": (Path("a"), Path("b"))},
+        "audit": folder,
+        "data check": root,
+        "data stats": root,
+        "data show": root,
+        "data cache": {"data": Path("a"), "init": None, "preset": "tiny-lift"},
+    }
+    for name, verb in ALL_VERBS.items():
+        words = verb.then(SimpleNamespace(**sample.get(name, {"out": Path("made")})))
+        where = " ".join(words[:2]) if words[0] == "data" else words[0]
+        settings, _ = ALL_VERBS[where].load()
+        check_names(settings, words, prog=where)
+
+
+@pytest.mark.parametrize("stage", ["vae", "video", "joint"])
+def test_a_stage_is_followed_by_the_next(stage: str) -> None:
+    settings = TrainSettings(stage=stage, data=Path("a"), out=Path("run"), preset="tiny-lift")
+    words = ALL_VERBS["train"].then(settings)
+    following = {"vae": "video", "video": "action", "joint": "Robosuite-Lift-v0"}
+    assert following[stage] in words
+    assert "run" in words
+
+
+def test_what_is_printed_for_programs_has_nothing_after_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--stage", "joint", "--preset", "tiny-lift", "--data", "a", "--out", str(tmp_path)]
+    assert main(["train", "--show", *flags]) == 0
+    assert json.loads(capsys.readouterr().out)["stage"] == "joint"
+    assert main(["envs"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next: vp-agent eval --agent ")
 
 
 def test_python_dash_m_is_the_same_command() -> None:

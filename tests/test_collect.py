@@ -20,7 +20,7 @@ from vp_agent.envs.experts import expert_for
 from vp_agent.errors import ConfigError, OutputExistsError, UnknownNameError
 from vp_agent.train import collect as collect_module
 from vp_agent.train.collect import CollectSettings, _simulate, collect, episode_file
-from vp_agent.train.demonstrations import demonstrate
+from vp_agent.train.demonstrations import Episode, demonstrate, write_dataset
 
 # not importorskip: robosuite must not be imported before MUJOCO_GL is chosen
 pytestmark = pytest.mark.skipif(
@@ -58,6 +58,15 @@ def settings(out: Path, **changes: Any) -> CollectSettings:
 def collected(tmp_path_factory):
     out = tmp_path_factory.mktemp("collect") / "lift"
     return collect(settings(out, workers=1))
+
+
+def test_lerobots_writer_has_nothing_to_say_of_decoders(tmp_path, caplog):
+    frame = {"action": np.zeros(7, np.float32)}
+    frame["observation.images.left"] = np.zeros((64, 64, 3), np.uint8)
+    episode = Episode(task="t", frames=[frame] * 3, facts={})
+    names = {"action": [str(i) for i in range(7)]}
+    write_dataset(tmp_path / "x", name="x", episodes=[episode], names=names, meta={})
+    assert "torchcodec" not in caplog.text
 
 
 def load(folder: Path) -> Any:

@@ -166,8 +166,9 @@ def test_three_folders_make_a_table_with_holms_correction(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["compare", *map(str, sorted(TWO_STAGE.glob("journal-*-10.jsonl")))]) == 0
-    header, *rows, note = capsys.readouterr().out.splitlines()
+    header, *rows, note, following = capsys.readouterr().out.splitlines()
     assert note.startswith("note: lines of journal schema 1 have no checksum")
+    assert following.startswith("next: vp-agent report ")
     assert re.search(r"McNemar p  Holm p +B > A - 2$", header)
     assert all(row.endswith("shown") for row in rows)
     assert [row.split()[:2] for row in rows] == [

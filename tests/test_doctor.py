@@ -92,6 +92,29 @@ def test_what_is_wrong_sets_the_exit_code_and_is_counted(monkeypatch, capsys):
     assert "1 of 2 need attention: disk" in shown.err
 
 
+def test_what_the_demo_does_without_is_a_note(monkeypatch, capsys):
+    found = [Finding("python", "3.12"), Finding("libero", "not there", "pip it", optional=True)]
+    monkeypatch.setattr(doctor, "examine", lambda: iter(found))
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr()
+    assert "--  libero       not there" in shown.out
+    assert "if wanted: pip it" in shown.out
+    assert shown.out.endswith("next: vp-agent demo\n")
+    assert shown.err == ""
+
+
+def test_only_what_the_demo_needs_is_no_note(monkeypatch):
+    gone = [
+        dataclasses.replace(family, missing=lambda: Missing("gone", "pip it"))
+        for family in FAMILIES
+    ]
+    monkeypatch.setattr(doctor, "FAMILIES", tuple(gone))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "_run", lambda code: (0, ""))
+    needed = {finding.about for finding in doctor.examine() if finding.fix and not finding.optional}
+    assert needed == {"rendering", "robosuite"}
+
+
 def test_a_crash_of_what_is_tried_is_a_finding():
     code, said = doctor._run("import os; os.abort()")
     assert code != 0

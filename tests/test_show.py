@@ -98,6 +98,13 @@ def test_a_sheet_of_damaged_videos_is_refused_by_the_file(toy, tmp_path, damage,
     assert "vp-agent data check" in error
 
 
+def test_a_sheet_makes_no_folder_that_nobody_asked_for(toy, tmp_path, capsys):
+    out = tmp_path / "shets/sheet.png"
+    assert main(["data", "show", str(toy), "--out", str(out)]) == 2
+    assert f"mkdir -p {out.parent}" in capsys.readouterr().err
+    assert not out.parent.exists()
+
+
 def test_a_sheet_is_a_picture(toy, tmp_path):
     with pytest.raises(ConfigError, match="sheet is no picture"):
         ShowSettings(root=toy, out=tmp_path / "sheet")

@@ -6,6 +6,7 @@ from typing import Any
 from vp_agent.errors import DatasetError, need
 from vp_agent.locate import split_revision
 from vp_agent.train.dataset_files import Unreadable, read_json
+from vp_agent.train.video_decoder import video_backend
 
 
 def check_is_dataset(root: Path) -> None:
@@ -56,7 +57,8 @@ def locate_dataset(data: Path) -> tuple[Path, str]:
 def _download(repo: str, revision: str | None) -> Path:
     datasets: Any = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
     try:
-        return Path(datasets.LeRobotDataset(repo, revision=revision).root)
+        options = {"revision": revision, "video_backend": video_backend()}
+        return Path(datasets.LeRobotDataset(repo, **options).root)
     except Exception as error:  # of the Hub's client, of requests and of LeRobot
         raise DatasetError(
             f"{repo} is no folder here and cannot be had from the Hub ({type(error).__name__}: "

@@ -17,6 +17,7 @@ from vp_agent.errors import DatasetError, VPAgentError, need
 from vp_agent.files import atomic_dir
 from vp_agent.train.notes import write_notes
 from vp_agent.train.read_back import confirm_written
+from vp_agent.train.video_decoder import video_backend
 
 IMAGE = "observation.images."
 # Without chroma subsampling: at 64 x 64 yuv420p blurs colour edges. On Lift this decodes to 45 dB
@@ -183,6 +184,7 @@ def write_dataset(
                             root=tmp,
                             robot_type=robot,
                             video_files_size_in_mb=_VIDEO_FILE_MB,
+                            video_backend=video_backend(),
                             rgb_encoder=video.RGBEncoderConfig(**_CODEC),
                         )
                     dataset.add_frame({**frame, "task": episode.task})

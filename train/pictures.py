@@ -6,7 +6,6 @@ shows something, 16 bits, depth.
 
 # T frames, H W height/width, C channels
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,19 +18,11 @@ from PIL import Image, UnidentifiedImageError
 
 from vp_agent.errors import DatasetError, need
 from vp_agent.train.dataset_files import DatasetFiles, Unreadable
+from vp_agent.train.video_decoder import video_backend
 
 _TOLERANCE_S = 1e-4  # LeRobot's own, between the time asked for and a frame's
 # Pillow's modes that hold no more than RGB in 8 bits; those with an A, transparency besides.
 _WHOLE = ("RGB", "L", "1", "P", "RGBA", "LA", "PA")
-
-
-def video_backend() -> str:
-    """torchcodec where FFmpeg's libraries let it load (faster at random access), else PyAV."""
-    try:
-        importlib.import_module("torchcodec")
-    except (ImportError, OSError, RuntimeError):  # RuntimeError: FFmpeg is not there
-        return "pyav"
-    return "torchcodec"
 
 
 def image_size(feature: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -53,7 +53,7 @@ def demo(settings: DemoSettings) -> Path:
                 record=settings.episodes,
             )
         )
-        report = write_report(folder)
         (folder / MARK).write_text("Made by vp-agent demo, and replaced by the next one.\n")
-    print(f"{describe(results)}\nreport: {out / report.name}")
-    return out / report.name
+    report = write_report(out)  # by its name, which it does not have before
+    print(f"{describe(results)}\nreport: {report}")
+    return report

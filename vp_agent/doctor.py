@@ -16,6 +16,7 @@ from vp_agent.envs.worker_messages import check_lacking
 from vp_agent.envs.worker_process import Worker
 from vp_agent.errors import VPAgentError, WorkerRefused
 
+_DEMO = "robosuite"  # the family of the demo's environment
 _WANTED_GB = 10  # a trained full-size agent with its optimizer does not fit into less
 _DRAW = """
 import mujoco
@@ -35,7 +36,7 @@ _ASK_S = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorSettings:
-    """Checks this machine, one line and one fix each; exit code 2 if something is missing."""
+    """Checks this machine, one line and one fix each; exit code 2 if the demo cannot run here."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,14 @@ class Finding:
     about: str
     says: str
     fix: str = ""
+    optional: bool = False
+    """Whether the demo runs without it: then a lack is a note."""
 
     def __str__(self) -> str:
-        return f"{'!!' if self.fix else 'ok'}  {self.about:<12} {self.says}" + (
-            f"\n    {'':<12} fix: {self.fix}" if self.fix else ""
-        )
+        if not self.fix:
+            return f"ok  {self.about:<12} {self.says}"
+        mark, what = ("--", "if wanted") if self.optional else ("!!", "fix")
+        return f"{mark}  {self.about:<12} {self.says}\n    {'':<12} {what}: {self.fix}"
 
 
 class NotWell(VPAgentError, RuntimeError):
@@ -69,13 +73,13 @@ def doctor(settings: DoctorSettings) -> None:
     """Prints what it finds.
 
     Raises:
-        NotWell: something is missing.
+        NotWell: something that the demo needs is missing.
     """
     findings = []
     for finding in examine():
         findings.append(finding)
         print(finding, flush=True)
-    wrong = [finding.about for finding in findings if finding.fix]
+    wrong = [finding.about for finding in findings if finding.fix and not finding.optional]
     if wrong:
         raise NotWell(f"{len(wrong)} of {len(findings)} need attention: {', '.join(wrong)}")
 
@@ -89,7 +93,10 @@ def examine() -> Iterator[Finding]:
         if not fix:
             says, fix = _in_its_interpreter(family, says)
         yield Finding(
-            family.name, says if fix else f"{len(family.environments)} environments, {says}", fix
+            family.name,
+            says if fix else f"{len(family.environments)} environments, {says}",
+            fix,
+            optional=family.name != _DEMO,
         )
     yield _lerobot()
     yield _gpu()
@@ -129,7 +136,8 @@ def _in_its_interpreter(family: Family, says: str) -> tuple[str, str]:
 def _python() -> Finding:
     found = f"{sys.version.split()[0]} ({sys.executable})"
     if sys.version_info < (3, 12):
-        return Finding("python", f"{found}: flies agents; training needs 3.12", "make setup")
+        what = f"{found}: flies agents; training needs 3.12"
+        return Finding("python", what, "make setup", optional=True)
     return Finding("python", found)
 
 
@@ -146,7 +154,8 @@ def _gl() -> Finding:
 def _lerobot() -> Finding:
     if importlib.util.find_spec("lerobot") is None:
         what = "not installed: no training, no datasets"
-        return Finding("lerobot", what, "pip install 'vp-agent[lerobot]'  (Python >= 3.12)")
+        fix = "pip install 'vp-agent[lerobot]'  (Python >= 3.12)"
+        return Finding("lerobot", what, fix, optional=True)
     code, _ = _run("import torchcodec")
     decoder = "torchcodec" if code == 0 else "PyAV (torchcodec finds no FFmpeg; that is fine)"
     return Finding("lerobot", f"installed; videos are decoded by {decoder}")
@@ -162,7 +171,7 @@ def _gpu() -> Finding:
         return Finding("gpu", said)
     if shutil.which("nvidia-smi"):
         fix = f"{sys.executable} -m pip install --upgrade torch  (a build for this driver's CUDA)"
-        return Finding("gpu", "there is a driver, but torch sees no GPU", fix)
+        return Finding("gpu", "there is a driver, but torch sees no GPU", fix, optional=True)
     return Finding("gpu", "none: small agents fly on the CPU, full-size ones need one")
 
 
@@ -175,7 +184,8 @@ def _disk() -> Finding:
     for folder in (Path.cwd(), cache):
         free = shutil.disk_usage(folder).free / 2**30
         if free < _WANTED_GB:
-            return Finding("disk", f"{free:.1f} GB free in {folder}", f"free {_WANTED_GB} GB there")
+            what, fix = f"{free:.1f} GB free in {folder}", f"free {_WANTED_GB} GB there"
+            return Finding("disk", f"{what}: too little to train", fix, optional=free > 1)
     return Finding("disk", f"more than {_WANTED_GB} GB free")
 
 
