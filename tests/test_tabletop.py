@@ -2,12 +2,18 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+import warnings
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 import vp_agent  # noqa: F401  (registers the ids)
 from vp_agent.envs.experts import expert_for
@@ -235,4 +241,35 @@ def test_the_journal_keeps_which_cube_was_named_and_which_was_approached(tmp_pat
     assert lines["Pull-left"].instruction == "pull the left cube back"
     assert lines["Pull-left"].state_hash == lines["Push-left"].state_hash  # the same scene
     facts = {"motion": "Pull", "named": "left", "approached": "left", "touched": "left"}
+<<<<<<< HEAD
     assert lines["Pull-left"].facts == facts
+=======
+    assert lines["Pull-left"]["facts"] == facts
+
+
+@pytest.mark.slow
+def test_gymnasiums_checker_finds_nothing():
+    env = make(views=("left",), render_mode="rgb_array")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env(env.unwrapped)
+    env.close()
+    assert [str(w.message) for w in caught if not issubclass(w.category, SyntaxWarning)] == []
+
+
+@pytest.mark.slow
+def test_a_seed_is_the_same_scene_in_a_new_process(env):
+    first = [digest(env.reset(seed=seed)[0]) for seed in (5, 6)]
+    code = (
+        "import json; from test_tabletop import digest, make; env = make('TabletopColour-Pull'); "
+        "print(json.dumps([digest(env.reset(seed=seed)[0]) for seed in (5, 6)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == first
+>>>>>>> table
