@@ -241,10 +241,7 @@ def test_the_journal_keeps_which_cube_was_named_and_which_was_approached(tmp_pat
     assert lines["Pull-left"].instruction == "pull the left cube back"
     assert lines["Pull-left"].state_hash == lines["Push-left"].state_hash  # the same scene
     facts = {"motion": "Pull", "named": "left", "approached": "left", "touched": "left"}
-<<<<<<< HEAD
     assert lines["Pull-left"].facts == facts
-=======
-    assert lines["Pull-left"]["facts"] == facts
 
 
 @pytest.mark.slow
@@ -272,4 +269,3 @@ def test_a_seed_is_the_same_scene_in_a_new_process(env):
         env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
     )
     assert json.loads(done.stdout.splitlines()[-1]) == first
->>>>>>> table
