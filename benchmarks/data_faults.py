@@ -60,9 +60,7 @@ def main(settings: Settings) -> None:
             everywhere = damage.startswith("all ")
             hurt = [] if damage.startswith("nothing") else hurt
             started = time.process_time()
-            findings = find_damage(
-                copy.root, videos=damage not in ACTIONS or damage.endswith(NO_STATE)
-            )
+            findings = find_damage(copy.root, videos=damage not in ACTIONS)
             seconds = time.process_time() - started
             named = {e for f in findings if (e := episode_of(f.where)) is not None}
             general = [f for f in findings if episode_of(f.where) is None]

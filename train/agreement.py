@@ -20,6 +20,7 @@ _FOLDS = 10
 _RIDGE = 1e-4  # of the features' variance
 _FLOOR = 0.002  # share of a variance that rounding and contacts leave unexplained
 _EXPLAINED = 0.5  # share of a variance that must be explained for a number to be used
+_FITS = 0.5  # correlation with what fits best
 _ROWS = 12  # that an episode is judged by, at least
 _CAP = 25.0  # squared errors beyond count as this, in usual ones: an angle that jumps by a turn
 _WORSE, _BETTER = 2.0, 3.0  # error by the other episodes'; by that of what fits best
@@ -50,6 +51,11 @@ class Suspect:
         """How much better the other explanation is."""
         return self.error / max(self.better, 0.1)
 
+    @property
+    def fits_better(self) -> bool:
+        """Whether its correlation says the same."""
+        return self.fit[1] > max(self.fit[0], _FITS)
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -61,6 +67,8 @@ class Agreement:
     """Usual squared error of each number (D,)."""
     usable: np.ndarray
     """Whether each number (D,) can be predicted."""
+    unexplained: float
+    """Usual share of the variance that is not predicted, over all numbers."""
 
     def error(self, predicted: np.ndarray, actual: np.ndarray) -> float:
         """Mean squared error in usual ones; NaN where there are too few rows."""
@@ -93,7 +101,7 @@ class Agreement:
         for episode, error in own.items():
             if error > min(_WORSE, better) * usual:
                 suspect = self.best(episode, shifts=shifts, turned=turned, error=error)
-                if suspect is not None and suspect.ratio > better:
+                if suspect is not None and suspect.ratio > better and suspect.fits_better:
                     yield suspect
 
     def best(self, episode: int, *, shifts: int, turned: bool, error: float) -> Suspect | None:
@@ -143,7 +151,10 @@ def agreement(features: Recording, actual: Recording, *, skip: Iterable[int] = (
     spread = np.concatenate([y for _, y in used.values()]).var(axis=0)
     usual = np.median(errors, axis=0)
     noise = np.maximum(usual, _FLOOR * spread) + 1e-12
-    return Agreement(predicted, actual, noise, usual < (1 - _EXPLAINED) * spread)
+    left = usual / (spread + 1e-12)
+    return Agreement(
+        predicted, actual, noise, left < 1 - _EXPLAINED, float(np.clip(left, 0, 1).mean())
+    )
 
 
 def _solve(gram: np.ndarray, cross: np.ndarray) -> np.ndarray:
@@ -158,6 +169,21 @@ def refined(features: Recording, actual: Recording, *, shifts: int, turned: bool
     bad = first.suspects(shifts=shifts, turned=turned, better=_CONTAMINATED)
     skip = {suspect.episode for suspect in bad}
     return agreement(features, actual, skip=skip) if 0 < len(skip) < len(features) / 2 else first
+
+
+def of_neighbours(features: Recording, actual: Recording) -> tuple[int, float, float]:
+    """How far off the episodes are whose features predict best; what that and 0 leave unexplained.
+
+    A table that is shifted by one episode gives all episodes the recordings of their neighbours.
+    """
+    left = {0: agreement(features, actual).unexplained}
+    for off in (-1, 1):
+        pairs = {e: (features[e + off], actual[e]) for e in features if e + off in features}
+        rows = {e: min(map(len, pair)) for e, pair in pairs.items()}
+        both = ({e: pair[i][: rows[e]] for e, pair in pairs.items()} for i in (0, 1))
+        left[off] = agreement(*both).unexplained
+    best = min(left, key=lambda off: left[off])
+    return best, left[best], left[0]
 
 
 def first_action_that_matters(
@@ -181,7 +207,16 @@ def first_action_that_matters(
         return 0, 0.0
     most = max(worth.values())
     first = min(lag for lag, log in worth.items() if log >= _SHARE * most)
-    return first, worth[first]
+    return first, worth[first] if _is_clear(worth, first) else 0.0
+
+
+def _is_clear(worth: dict[int, float], first: int) -> bool:
+    """Whether an action that is said to matter late is not preceded by others that matter, too.
+
+    Fingers stop at an object some steps after they were told to close.
+    """
+    before = [log for lag, log in worth.items() if 0 <= lag < first]
+    return not before or max(before) < _SHARE / 2 * worth[first]
 
 
 def _before(a: np.ndarray, m: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 from vp_agent.train.check_files import AGAIN, Found, leave_out
 from vp_agent.train.dataset_files import Clip, DatasetFiles
 from vp_agent.train.pictures import image_size
-from vp_agent.train.recordings import robot_states, scaled, whole_clips
+from vp_agent.train.recordings import recordings, robot_states, scaled, whole_clips
 
 _STILL = 0.3  # grey levels that noise of the codec moves a thumbnail by
 _LIKE, _MORE = 0.5, 0.2  # correlation with the other episodes' mean picture
@@ -64,7 +64,7 @@ def frozen(files: DatasetFiles) -> Found:
 
 def hung(files: DatasetFiles) -> Found:
     """Stretches of the same picture while the state moves, though such motion shows elsewhere."""
-    states = robot_states(files)
+    states = robot_states(files) or recordings(files, ["action"])
     moves = {e: np.diff(s, axis=0) for e, s in scaled(states).items()} if states else {}
     for clips in whole_clips(files).values():
         both = [e for e in clips if e in moves and len(moves[e]) == clips[e].length - 1 > 0]
@@ -79,7 +79,7 @@ def hung(files: DatasetFiles) -> Found:
             continue
         for e in both:
             for start, end in _runs(change[e] < _STAYS[0] * level):
-                gone = float(np.linalg.norm(moves[e][start:end].sum(axis=0)))
+                gone = float(speed[e][start:end].sum())
                 after = change[e][end] if end < len(change[e]) else np.inf
                 mean = float(change[e][start:end].mean())
                 if (
