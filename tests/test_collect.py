@@ -61,7 +61,7 @@ def collected(tmp_path_factory):
 
 
 def test_lerobots_writer_has_nothing_to_say_of_decoders(tmp_path, caplog):
-    frame = {"action": np.zeros(7, np.float32)}
+    frame: dict[str, Any] = {"action": np.zeros(7, np.float32)}
     frame["observation.images.left"] = np.zeros((64, 64, 3), np.uint8)
     episode = Episode(task="t", frames=[frame] * 3, facts={})
     names = {"action": [str(i) for i in range(7)]}
