@@ -320,3 +320,18 @@ def test_a_flag_that_cannot_be_is_refused(tmp_path, flag, message):
     made = ConvertDataSettings(files=(tmp_path / "a.hdf5",), out=tmp_path / "out")
     with pytest.raises((ConfigError, UnknownNameError), match=message):
         replace(made, **flag)
+
+
+def test_datasets_whose_actions_are_of_another_scale_are_not_mixed(tmp_path):
+    from vp_agent.train.dataset import Demonstrations
+    from vp_agent.train.mixture import Mixture
+
+    parts = []
+    for name, scale in (("a", 0.05), ("b", 0.05), ("c", 0.1), ("d", None)):
+        controller = {"type": "OSC_POSE", "output_max": scale}
+        file = write(tmp_path / f"{name}.hdf5", (3,), env=env_args(controller_configs=controller))
+        convert_hdf5(settings(file, out=tmp_path / name))
+        parts.append(Demonstrations(tmp_path / name, CONFIG))
+    assert len(Mixture([parts[0], parts[1], parts[3]])) == 9
+    with pytest.raises(DatasetError, match=r"c has actions whose 1 is \[0\.1\].*a \[0\.05\]"):
+        Mixture([parts[0], parts[3], parts[2]])

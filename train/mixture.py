@@ -53,6 +53,7 @@ class Mixture:
         self._first_tasks = np.cumsum([0, *(len(part.tasks) for part in parts)])[:-1]
         self.tasks = [task for part in parts for task in part.tasks]
         self._check_names()
+        self._check_scale()
         self.train_N = np.isin(np.arange(sum(map(len, parts))), self.split("train"))
         _check_known(tasks_with_actions or (), parts)
         learned = [_to_learn(part, tasks_with_actions, action_episodes) for part in parts]
@@ -77,6 +78,17 @@ class Mixture:
                     f"{part.root} has the actions {', '.join(part.layout.action_names)}, the "
                     f"others {', '.join(self.action_names)}; if they mean the same, say so in the "
                     "action_names of a key map (docs/data.md)"
+                )
+
+    def _check_scale(self) -> None:
+        """One number must not be another movement in another part; a part may not say its scale."""
+        told = [(part, part.notes.action.get("output_max")) for part in self.parts]
+        told = [(part, scale) for part, scale in told if part.has_actions and scale is not None]
+        for part, scale in told:
+            if scale != told[0][1]:
+                raise DatasetError(
+                    f"{part.root} has actions whose 1 is {scale} (output_max of its controller), "
+                    f"of {told[0][0].root} {told[0][1]}; train on one of them, or scale one anew"
                 )
 
     @cached_property
