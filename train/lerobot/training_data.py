@@ -15,7 +15,7 @@ from vp_agent.train.dataset_files import IMAGES, DatasetFiles, feature_names
 from vp_agent.train.gate import GATE_CHECKS, META_CHECKS, pass_gate
 from vp_agent.train.key_maps import Column, Layout, find_layout
 from vp_agent.train.mixture import ActionRange, check_range
-from vp_agent.train.notes import read_notes
+from vp_agent.train.notes import check_action_kind, read_notes
 from vp_agent.train.pictures import is_depth, open_picture
 
 
@@ -92,6 +92,7 @@ def check_actions(meta: Any, config: VideoPolicyConfig, layout: Layout) -> tuple
             f"{', '.join(config.action_names)}; if they mean the same, vp-agent train takes them "
             "with a key map (docs/data.md)"
         )
+    check_action_kind(read_notes(meta.root), config.action_names or names, where=meta.repo_id)
     return names
 
 
