@@ -249,7 +249,7 @@ def test_an_action_that_never_changes_cannot_be_normalised(settings, monkeypatch
 def test_an_action_that_is_not_finite_is_named(cubes, tmp_path):
     copy = Path(shutil.copytree(cubes, tmp_path / "copy"))
     edit_action(copy, 30, 3, np.nan)
-    with pytest.raises(DatasetError, match=r"episode 2, frame 6: action\.3 is not finite"):
+    with pytest.raises(DatasetError, match=r"episode 2, frame 6: action\.rx is not finite"):
         Demonstrations(copy, FRESH)
 
 
