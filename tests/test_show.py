@@ -95,7 +95,9 @@ def test_a_sheet_of_damaged_videos_is_refused_by_the_file(toy, tmp_path, damage,
     damage(root)
     assert main(["data", "show", str(root), "--out", str(tmp_path / "sheet.png")]) == 2
     error = capsys.readouterr().err
-    assert re.search(r"\.mp4: (is missing|cannot be read|it was cut short)", error)
+    assert re.search(
+        r"\.mp4: (is missing|cannot be read|it was cut short|it holds no video)", error
+    )
     assert "vp-agent data check" in error
 
 
