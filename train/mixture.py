@@ -16,6 +16,7 @@ from torch import Tensor, distributed
 from vp_agent.agent_config import ActionStats, AgentConfig, Config
 from vp_agent.errors import DatasetError, UnknownNameError, closest
 from vp_agent.train.dataset import Chunk, Demonstrations
+from vp_agent.train.notes import check_action_kind, check_one_meaning
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.windows import action_range
 
@@ -53,7 +54,6 @@ class Mixture:
         self._first_tasks = np.cumsum([0, *(len(part.tasks) for part in parts)])[:-1]
         self.tasks = [task for part in parts for task in part.tasks]
         self._check_names()
-        self._check_scale()
         self.train_N = np.isin(np.arange(sum(map(len, parts))), self.split("train"))
         _check_known(tasks_with_actions or (), parts)
         learned = [_to_learn(part, tasks_with_actions, action_episodes) for part in parts]
@@ -78,17 +78,6 @@ class Mixture:
                     f"{part.root} has the actions {', '.join(part.layout.action_names)}, the "
                     f"others {', '.join(self.action_names)}; if they mean the same, say so in the "
                     "action_names of a key map (docs/data.md)"
-                )
-
-    def _check_scale(self) -> None:
-        """One number must not be another movement in another part; a part may not say its scale."""
-        told = [(part, part.notes.action.get("output_max")) for part in self.parts]
-        told = [(part, scale) for part, scale in told if part.has_actions and scale is not None]
-        for part, scale in told:
-            if scale != told[0][1]:
-                raise DatasetError(
-                    f"{part.root} has actions whose 1 is {scale} (output_max of its controller), "
-                    f"of {told[0][0].root} {told[0][1]}; train on one of them, or scale one anew"
                 )
 
     @cached_property
@@ -202,13 +191,21 @@ def learn_actions(config: Config, data: Mixture, settings: TrainSettings) -> Con
     An agent that has a range keeps it, because its weights are made for it.
 
     Raises:
-        DatasetError: there is no action to learn, or too many lie outside the agent's range.
+        DatasetError: there is no action to learn, they mean something else than the agent's or
+            each other, or too many lie outside the agent's range.
     """
     if not (data.labelled_N & data.train_N).any():
         raise DatasetError(
             f"{data.name} has no actions to learn for --stage {settings.stage}; add a dataset "
             "with actions, or train --stage video"
         )
+    parts = [part for part in data.parts if part.has_actions]
+    for part in parts:
+        # names that the dataset itself gives its numbers do not make them the agent's
+        mapped = part.layout.action_names if part.layout.key_map != "own" else ()
+        names = config.action_names or mapped
+        check_action_kind(part.notes, names, where=str(part.root))
+    check_one_meaning((str(part.root), part.notes) for part in parts)
     stats = config.action_stats
     if stats is None or settings.action_range == "data":
         stats = data.action_stats
