@@ -11,7 +11,7 @@ from dataset_damage import DATA, EPISODES, LEFT, edit_json, edit_video
 
 GRIPPER = LEFT.replace("left", "gripper")
 CLIP = "videos/observation.images.left/"
-Corruption = Callable[[Path], None]
+Corruption = Callable[[Path], object]
 
 
 def table(name: str, change: Callable[[Any], Any], *, index: bool = False) -> Corruption:
@@ -28,11 +28,11 @@ def table(name: str, change: Callable[[Any], Any], *, index: bool = False) -> Co
 
 
 def info(change: Callable[[Any], Any]) -> Corruption:
-    return lambda root: edit_json(root, "meta/info.json", lambda x: change(x) and None)
+    return lambda root: edit_json(root, "meta/info.json", lambda x: change(x))
 
 
 def stats(change: Callable[[Any], Any]) -> Corruption:
-    return lambda root: edit_json(root, "meta/stats.json", lambda x: change(x) and None)
+    return lambda root: edit_json(root, "meta/stats.json", lambda x: change(x))
 
 
 def tasks(change: Callable[[Any], Any], *, index: bool = True) -> Corruption:
@@ -124,15 +124,12 @@ def _stray(root: Path) -> None:
 
 
 def _write(name: str, text: str) -> Corruption:
-    return lambda root: (root / name).write_text(text) and None
+    return lambda root: (root / name).write_text(text)
 
 
 def _cut(name: str, keep: float) -> Corruption:
-    return lambda root: (
-        (root / name).write_bytes(
-            (root / name).read_bytes()[: int(keep * (root / name).stat().st_size)]
-        )
-        and None
+    return lambda root: (root / name).write_bytes(
+        (root / name).read_bytes()[: int(keep * (root / name).stat().st_size)]
     )
 
 
@@ -225,8 +222,8 @@ REFUSED: dict[str, Corruption] = {
     "a video with a hole": _video(lambda frame, n: None if n == 20 else frame),
     "a video of another size": _video(lambda frame, n: frame[::2, ::2]),
     "a video cut short": _cut(LEFT, 0.6),
-    "a video cut by a byte": lambda root: (
-        (root / LEFT).write_bytes((root / LEFT).read_bytes()[:-1]) and None
+    "a video cut by a byte": lambda root: (root / LEFT).write_bytes(
+        (root / LEFT).read_bytes()[:-1]
     ),
     "a video of nothing": _cut(LEFT, 0.0),
     "a video of text": _write(LEFT, "no video"),

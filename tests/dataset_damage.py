@@ -1,6 +1,7 @@
 """Damages that a LeRobot dataset can have, each done by one function."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from fractions import Fraction
@@ -19,6 +20,15 @@ def edit_json(root: Path, name: str, change: Callable[[Any], None]) -> None:
     values = json.loads((root / name).read_text())
     change(values)
     (root / name).write_text(json.dumps(values))
+
+
+def alter_in_place(path: Path) -> None:
+    """One byte becomes another; size and time of the file stay."""
+    stat, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    with open(path, "r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def edit_table(root: Path, name: str, change: Callable[[Any], Any]) -> None:
@@ -307,7 +317,7 @@ DAMAGE = [
     (not_a_number, "not finite", "episode 1, frame 5: action.rx is not finite (1 values)"),
     (constant_dimension, "constant action", "action.ry is 0 in every row"),
     (wild_action, "action range", "episode 2, frame 1: action.dx is 500"),
-    (narrower_actions, "widths", "action has shape [7], its column [6]"),
+    (narrower_actions, "widths", "action has rows of 6 numbers, meta/info.json says 7"),
     (mixed_action_widths, "unreadable file", f"{DATA}: action has rows of [6, 7] numbers"),
     (empty_instruction, "instructions", "of episodes [0, 1, 2, 3] is empty"),
     (task_without_instruction, "instructions", "task 5 of episodes [3] has no instruction"),
@@ -320,6 +330,7 @@ DAMAGE = [
     (damaged_video, "undecodable", f"{LEFT}, episode"),
     (video_that_was_cut_off, "undecodable", f"{LEFT}, episode 0"),
     (lost_frames, "undecodable", "episode 2, view left: 4 frames in"),
+    (lost_frames, "video headers", "left/chunk-000/file-000.mp4: it has"),
     (other_resolution, "resolution", "view left: height and width are (32, 32)"),
     (black_frames, "brightness", "episode 1, view left: 3 frames in 3..5 black"),
     (grey_episode, "brightness", "episode 2, view left"),

@@ -19,8 +19,10 @@ import vp_agent  # noqa: F401
 from vp_agent.envs.experts import expert_for
 from vp_agent.errors import ConfigError, OutputExistsError, UnknownNameError
 from vp_agent.train import collect as collect_module
+from vp_agent.train.action_meaning import OURS
 from vp_agent.train.collect import CollectSettings, _simulate, collect, episode_file
 from vp_agent.train.demonstrations import Episode, demonstrate, write_dataset
+from vp_agent.train.notes import read_notes
 
 # not importorskip: robosuite must not be imported before MUJOCO_GL is chosen
 pytestmark = pytest.mark.skipif(
@@ -99,6 +101,7 @@ def test_dataset_loads_in_lerobot_and_says_how_it_was_made(collected):
         "render_quality": "fast",
         "horizon": 200,
     }
+    assert read_notes(collected.out).action == OURS  # what the next conversion is compared with
     assert meta["success_rate"] == 3 / collected.tried
     assert {"robosuite", "mujoco", "lerobot"} <= meta["versions"].keys()
     for episode in meta["episodes"]:

@@ -16,7 +16,7 @@ from vp_agent.errors import ConfigError, DatasetError, UnknownNameError
 from vp_agent.train import convert_hdf5 as module
 from vp_agent.train.convert_hdf5 import ConvertDataSettings, convert_hdf5
 from vp_agent.train.demonstrations import NAMES
-from vp_agent.train.notes import read_notes
+from vp_agent.train.notes import ARM, read_notes
 
 pytestmark = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("lerobot", "h5py")), reason="needs the extras"
@@ -42,6 +42,27 @@ def frames(root: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         episode, step = divmod(float(data.actions_NA[row, 0]), 0.1 - 1e-9)
         found.append((read_picture(image), (round(episode), round(step * 100))))
     return found
+
+
+def learn(root: Path, names: tuple[str, ...]) -> None:
+    """What training asks before it begins, for an agent with these names of its actions."""
+    from vp_agent.train.dataset import Demonstrations
+    from vp_agent.train.mixture import Mixture, learn_actions
+    from vp_agent.train.settings import TrainSettings
+
+    agent = CONFIG.replace(action_names=names, action_stats=None)
+    if names and feature(root, "action")["names"] != list(names):
+        with pytest.raises(DatasetError, match="has the actions"):
+            Demonstrations(root, agent)
+        agent_sees = CONFIG.replace(action_stats=None)
+    else:
+        agent_sees = agent
+    data = Mixture([Demonstrations(root, agent_sees, holdout=0.0)])
+    learn_actions(agent, data, TrainSettings(stage="action", data=(root,), init=root, out=root))
+
+
+def feature(root: Path, name: str) -> Any:
+    return json.loads((root / "meta/info.json").read_text())["features"][name]
 
 
 def key(file: Any, name: str) -> Any:
@@ -170,15 +191,14 @@ def test_a_part_of_robomimics_state_is_none(tmp_path):
 def test_actions_that_mean_something_else_are_stored_and_not_trained_on(
     tmp_path, controller, kind, name
 ):
-    from vp_agent.train.dataset import Demonstrations
-
     env = env_args(controller_configs=controller)
     convert_hdf5(settings(write(tmp_path / "a.hdf5", (3,), env=env)))
     root = tmp_path / "out"
     (root / "meta/vp_agent.json").unlink()  # as LeRobot's own edits do
     assert read_notes(root).action["kind"] == kind
-    with pytest.raises(DatasetError, match=rf"actions are {kind} of \w+, the policy's are delta"):
-        Demonstrations(root, CONFIG)
+    for agents in ((), ARM):
+        with pytest.raises(DatasetError, match=rf"of kind '{kind}', the agent's are a change"):
+            learn(root, agents)
     info = json.loads((root / "meta/info.json").read_text())
     assert info["features"]["action"]["names"][0] == name
 
@@ -187,7 +207,8 @@ def test_delta_actions_are_stored_and_trained_on(tmp_path):
     env = env_args(controller_configs={"type": "OSC_POSE", "control_delta": True})
     convert_hdf5(settings(write(tmp_path / "a.hdf5", (3,), env=env)))
     assert read_notes(tmp_path / "out").action == {"kind": "delta_pose", "controller": "OSC_POSE"}
-    assert len(frames(tmp_path / "out")) == 3
+    learn(tmp_path / "out", ())
+    learn(tmp_path / "out", ARM)
 
 
 def test_files_whose_actions_mean_different_things_are_no_dataset(tmp_path):

@@ -72,7 +72,9 @@ def test_a_corruption_is_refused_by_everybody_and_named_by_the_check(root, name)
 @pytest.mark.parametrize("name", READ_BY_KEY)
 def test_what_lerobot_looks_up_by_place_is_read_by_key_and_refused_to_lerobot(root, name):
     READ_BY_KEY[name](root)
-    assert misaligned(Demonstrations(root, CONFIG)) == []
+    data = Demonstrations(root, CONFIG)
+    assert misaligned(data) == []
+    assert data.dataset[25]["task"] == data.tasks[data.task_N[25]] == "push the button"
     assert find_damage(root, videos=False) == []
     assert dataset_stats(root).tasks["push the button"].frames == 8
     with pytest.raises(DatasetError, match=r"tasks\.parquet: LeRobot looks instructions up by"):

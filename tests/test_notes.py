@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 from foreign_data import write_dataset
+from small import SMALL
 
 pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 
 from vp_agent.errors import DatasetError
+from vp_agent.train.dataset import Demonstrations
+from vp_agent.train.key_maps import ARM
+from vp_agent.train.mixture import Mixture, learn_actions
 from vp_agent.train.notes import Notes, read_notes, write_notes
+from vp_agent.train.settings import TrainSettings
 
 META = {
     "env_kwargs": {"transform": "raw", "render_quality": "fast"},
@@ -101,3 +106,38 @@ def test_notes_that_nobody_can_read_are_neither_written_nor_read(root, meta, wor
     (root / "meta/vp_agent.json").write_text(json.dumps(meta))
     with pytest.raises(DatasetError, match=words):
         read_notes(root)
+
+
+def learned(*roots: Path, names: tuple[str, ...] = ()):
+    config = SMALL.replace(action_stats=None, action_names=names, image_transform="raw")
+    data = Mixture([Demonstrations(root, config, holdout=0) for root in roots])
+    settings = TrainSettings(stage="action", data=roots, init=roots[0], out=roots[0] / "run")
+    return learn_actions(config, data, settings)
+
+
+def noted(root: Path, folder: Path, **action) -> Path:
+    """A copy whose actions are said to mean this."""
+    copy = Path(shutil.copytree(root, folder))
+    write_notes(copy, {**META, "action": action})
+    return copy
+
+
+def test_actions_of_another_kind_are_not_learned_as_a_change_of_the_pose(root, tmp_path):
+    assert learned(root).action_stats is not None
+    velocity = noted(root, tmp_path / "velocity", kind="joint_velocity")
+    for names in ((), ARM):
+        with pytest.raises(
+            DatasetError, match="of kind 'joint_velocity', the agent's are a change"
+        ):
+            learned(velocity, names=names)
+    own = tuple(f"joint{i}" for i in range(7))
+    assert learned(velocity, names=own).action_names == own
+
+
+def test_actions_of_two_meanings_are_not_mixed(root, tmp_path):
+    small = noted(root, tmp_path / "small", kind="delta_pose", scale=0.01)
+    large = noted(root, tmp_path / "large", kind="delta_pose", scale=0.05)
+    with pytest.raises(DatasetError, match=r"small says that the meaning of the actions is"):
+        learned(root, large, small)
+    assert learned(root, large).action_stats is not None  # one says less
+    assert learned(root, write_dataset(tmp_path / "silent")).action_stats is not None

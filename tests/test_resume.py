@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dataset_damage import alter_in_place
 from safetensors.torch import load_file, save_file
 from small import SMALL, small_model
 from toy_data import write_toy_dataset
@@ -15,7 +16,7 @@ pytest.importorskip("lerobot", reason="training needs the extra [lerobot]")
 from vp_agent.errors import AgentFolderError, ConfigError
 from vp_agent.files import hash_tree, sha256, write_json
 from vp_agent.folder import save_agent
-from vp_agent.train.run import Run
+from vp_agent.train.run import Run, data_fingerprints
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.trainer import train
 
@@ -102,6 +103,25 @@ def test_a_resume_with_other_data_under_the_same_name_is_refused(run, data):
     shutil.rmtree(data)
     write_toy_dataset(data, size=32, episodes=3, steps=14, seed=1)
     _refuses(replace(run, data=data), ConfigError, f"--resume: {data} or its key map has changed")
+
+
+def test_a_resume_with_a_video_altered_in_place_is_refused(run, data):
+    alter_in_place(sorted(data.glob("videos/**/*.mp4"))[0])
+    _refuses(replace(run, data=data), ConfigError, f"--resume: {data} or its key map has changed")
+
+
+def test_a_table_altered_in_place_changes_what_is_noted_of_the_data(run, data):
+    run = replace(run, data=data)
+    before = data_fingerprints(run)
+    alter_in_place(next(data.glob("data/*/*.parquet")))
+    assert data_fingerprints(run) != before
+
+
+def test_a_run_whose_data_was_noted_by_size_goes_on(run):
+    config = json.loads((run.out / "config.json").read_text())
+    config["data_fingerprints"] = data_fingerprints(run, contents=False)
+    (run.out / "config.json").write_text(json.dumps(config))
+    train(run)
 
 
 def test_a_resume_with_an_edited_key_map_is_refused(run, tmp_path):

@@ -1,6 +1,7 @@
 """`vp-agent data stats` and `show`, and `check` where that needs no simulator."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from vp_agent.cli import main
 from vp_agent.errors import ConfigError
 from vp_agent.train.check import find_damage
 from vp_agent.train.dataset_stats import Share, dataset_stats
-from vp_agent.train.show import ShowSettings
+from vp_agent.train.show import ShowSettings, show
 
 pytest.importorskip("lerobot", reason="needs the extra")
 
@@ -94,7 +95,9 @@ def test_a_sheet_of_damaged_videos_is_refused_by_the_file(toy, tmp_path, damage,
     damage(root)
     assert main(["data", "show", str(root), "--out", str(tmp_path / "sheet.png")]) == 2
     error = capsys.readouterr().err
-    assert ".mp4: is missing" in error or ".mp4: it was cut short" in error
+    assert re.search(
+        r"\.mp4: (is missing|cannot be read|it was cut short|it holds no video)", error
+    )
     assert "vp-agent data check" in error
 
 
@@ -134,3 +137,26 @@ def test_a_dataset_without_views_is_refused_in_words(tmp_path, capsys):
     path.write_text(json.dumps(info))
     assert main(["data", "show", str(root), "--out", str(tmp_path / "sheet.png")]) == 2
     assert "has no images to show" in capsys.readouterr().err
+
+
+def test_a_sheet_makes_no_folders(toy, tmp_path):
+    with pytest.raises(ConfigError, match="is no folder"):
+        show(ShowSettings(root=toy, out=tmp_path / "new/sheet.png"))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("verb", [["check"], ["stats"], ["show", "--out", "sheet.png"]])
+def test_what_is_no_dataset_is_said_to_be_none(tmp_path, capsys, verb):
+    (tmp_path / "demo.hdf5").touch()
+    (tmp_path / "several/one/meta").mkdir(parents=True)
+    (tmp_path / "several/one/meta/info.json").touch()
+    for name, words in (
+        ("nothing", "nothing is there"),
+        ("demo.hdf5", "vp-agent data convert"),
+        (".", "no meta/info.json"),
+        ("several", f"give one: {tmp_path / 'several/one'}"),
+    ):
+        assert main(["data", verb[0], str(tmp_path / name), *verb[1:]]) == 2
+        said = capsys.readouterr().err
+        assert "is not a LeRobot dataset" in said
+        assert words in said

@@ -10,7 +10,7 @@ from typing import Any
 
 from vp_agent.errors import DatasetError, closest
 from vp_agent.train.hdf5_attributes import told_object
-from vp_agent.train.key_maps import ARM
+from vp_agent.train.notes import ARM
 
 AGENT_KIND = "delta_pose"  # what every simulated arm here takes
 OURS = {"kind": AGENT_KIND, "controller": "OSC_POSE", "output_max": [0.05] * 3 + [0.5] * 3}
@@ -126,29 +126,3 @@ def action_names(kind: str, *, width: int) -> tuple[str, ...]:
     if kind in ("", AGENT_KIND):
         return ARM
     return (*(f"{kind}_{i}" for i in range(1, width)), "gripper")
-
-
-def check_action_kind(
-    action: Mapping[str, Any],
-    *,
-    names: tuple[str, ...],
-    policy_names: tuple[str, ...],
-    where: str,
-) -> None:
-    """Refuses actions that the policy cannot take: known to be no change of the hand's pose.
-
-    `names` are those of the dataset's numbers, `policy_names` of the policy's. A policy that was
-    made for such numbers, by name, takes them.
-
-    Raises:
-        DatasetError: the actions mean something else.
-    """
-    kind = action.get("kind", AGENT_KIND)
-    if kind == AGENT_KIND or (names == policy_names and policy_names not in ((), ARM)):
-        return
-    controller = f" of {action['controller']}" if action.get("controller") else ""
-    raise DatasetError(
-        f"{where}: its actions are {kind}{controller}, the policy's are {AGENT_KIND} (changes of "
-        "the hand's pose, what every environment here takes); give demonstrations that were "
-        "recorded with such a controller, or replay these with one"
-    )

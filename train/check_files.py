@@ -115,9 +115,9 @@ def totals(files: DatasetFiles) -> Found:
 def instructions(files: DatasetFiles) -> Found:
     where = str(files.root / "meta/tasks.parquet")
     modify = edit(files, "modify_tasks", episode_tasks='{"0": "..."}')
-    pairs = np.unique(
-        np.stack([files.columns["task_index"], files.columns["episode_index"]], axis=1), axis=0
-    )
+    rows = np.stack([files.columns["task_index"], files.columns["episode_index"]], axis=1)
+    changes = np.flatnonzero((rows[1:] != rows[:-1]).any(axis=1)) + 1
+    pairs = np.unique(rows[[0, *changes][: len(rows)]], axis=0)
     for task in np.unique(pairs[:, 0]).tolist():
         episodes = pairs[pairs[:, 0] == task, 1].tolist()
         if task not in files.tasks:

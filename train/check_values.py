@@ -3,12 +3,11 @@
 # N rows, D numbers of a vector
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 
 from vp_agent.train.check_files import AGAIN, Found, edit, file_of_row, leave_out
-from vp_agent.train.dataset_files import DatasetFiles, feature_names
+from vp_agent.train.dataset_files import DatasetFiles, Unreadable, feature_names
 
 ACTION = "action"
 _WILD = 10  # times farther from the median than 99 % of the values
@@ -77,11 +76,13 @@ def action_range(files: DatasetFiles) -> Found:
 
 def statistics(files: DatasetFiles) -> Found:
     where, fix = str(files.root / "meta/stats.json"), edit(files, "recompute_stats")
-    if not Path(where).exists():
-        yield where, "is missing", fix
+    try:
+        stats = files.stats
+    except Unreadable as damage:
+        yield where, damage.reason, fix
         return
     for feature in files.vectors:
-        if feature not in files.stats:
+        if feature not in stats:
             yield where, f"{feature} has no statistics", fix
             continue
         values = files.columns[feature].astype(np.float64)  # float32 drifts over many rows
@@ -97,7 +98,7 @@ def statistics(files: DatasetFiles) -> Found:
         blur = _FLOAT32 * np.nan_to_num(np.abs(values).max(axis=0)) ** 2
         for name, expected in true.items():
             try:
-                said = np.asarray(files.stats[feature].get(name, []), np.float64)
+                said = np.asarray(stats[feature].get(name, []), np.float64)
             except (TypeError, ValueError):
                 yield where, f"{feature}.{name} holds no numbers", fix
                 continue

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vp_agent.agent_config import ActionStats, AgentConfig
-from vp_agent.errors import DatasetError
-from vp_agent.train.action_meaning import check_action_kind
+from vp_agent.errors import DatasetError, need
 from vp_agent.train.gate import open_dataset
 from vp_agent.train.key_maps import Column, find_layout
 from vp_agent.train.notes import Notes, read_notes
@@ -94,6 +94,18 @@ class Demonstrations:
         return list(self.files.tasks.values())
 
     @cached_property
+    def dataset(self) -> Any:
+        """LeRobot's own view of the same rows, for its tools; nothing is read from the network."""
+        lerobot: Any = need("lerobot.datasets.lerobot_dataset", extra="lerobot")
+        pandas: Any = need("pandas", extra="lerobot")
+        view = lerobot.LeRobotDataset(self.name, root=self.root, return_uint8=True)
+        # It takes the place of a row for its task_index.
+        numbers = range(max(self.files.tasks) + 1)
+        words = [self.files.tasks.get(number, "") for number in numbers]
+        view.meta.tasks = pandas.DataFrame({"task_index": numbers}, index=words).rename_axis("task")
+        return view
+
+    @cached_property
     def states_NS(self) -> np.ndarray:
         """The robot's state in the key map's order (N, S); no columns where there is none."""
         return self._numbers(self.layout.state)
@@ -136,13 +148,6 @@ class Demonstrations:
                 f"{self.root} has the actions {', '.join(layout.action_names)}; the policy's are "
                 f"{', '.join(config.action_names)}; if they mean the same, say so in the "
                 "action_names of a key map (docs/data.md)"
-            )
-        if layout.action:
-            check_action_kind(
-                self.notes.action,
-                names=layout.action_names,
-                policy_names=config.action_names,
-                where=str(self.root),
             )
         noted = self.notes.render_quality
         if noted not in (None, config.render_quality):

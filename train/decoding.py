@@ -1,16 +1,14 @@
 """Whether a dataset's videos decode to the last frame: looked at once, and remembered."""
 
-import hashlib
-from pathlib import Path
-
 import av
 from tqdm import tqdm
 
 from vp_agent.errors import DatasetError
+from vp_agent.train.contents import content_hashes
 from vp_agent.train.dataset import Demonstrations
 from vp_agent.train.dataset_files import strict_frames
 
-STAMPS = "vp_cache/decoded"  # an empty file for every video that was seen to decode
+STAMPS = "vp_cache/decoded"  # an empty file, named by its content, for every video that decoded
 
 
 def check_decoding(data: Demonstrations, *, rank: int = 0, world: int = 1) -> None:
@@ -24,7 +22,9 @@ def check_decoding(data: Demonstrations, *, rank: int = 0, world: int = 1) -> No
     """
     folder = data.root / STAMPS
     videos = [x for view in data.layout.views for x in (data.root / "videos" / view).rglob("*.mp4")]
-    stamps = {path: folder / _identity(path, data.root) for path in sorted(videos)[rank::world]}
+    mine = sorted(videos)[rank::world]
+    hashes = content_hashes(data.root, mine).values()
+    stamps = {path: folder / content for path, content in zip(mine, hashes, strict=True)}
     unknown = [path for path, stamp in stamps.items() if not stamp.exists()]
     for path in tqdm(unknown, desc="check videos", unit="file", leave=False):
         count = 0
@@ -38,9 +38,3 @@ def check_decoding(data: Demonstrations, *, rank: int = 0, world: int = 1) -> No
             ) from error
         folder.mkdir(parents=True, exist_ok=True)
         stamps[path].touch()
-
-
-def _identity(path: Path, root: Path) -> str:
-    stat = path.stat()
-    text = f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

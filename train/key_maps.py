@@ -15,11 +15,10 @@ from vp_agent.train.dataset_files import (
     feature_names,
     read_json,
 )
+from vp_agent.train.notes import ARM
 from vp_agent.train.pictures import is_depth
 
 _COLUMN = {"action": "action", "state": "observation.state"}
-# Delta of the end-effector pose and the hand, as every simulated arm here takes them.
-ARM = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
 
 
 @dataclass(frozen=True, kw_only=True)

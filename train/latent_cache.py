@@ -26,6 +26,7 @@ from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.randomness import mix
 from vp_agent.torch_defaults import normal
 from vp_agent.train import jitter
+from vp_agent.train.contents import content_files, content_hashes
 from vp_agent.train.dataset import Demonstrations
 from vp_agent.train.decoding import check_decoding
 from vp_agent.train.shelf import ABOUT, Shelf, differences, fill
@@ -83,11 +84,8 @@ def _hash_encoder(vae: nn.Module) -> str:
 
 
 def _hash_files(data: Demonstrations) -> str:
-    # meta/episodes says where in the videos an episode's frames lie
-    kinds = (("videos", "*.mp4"), ("data", "*.parquet"), ("meta/episodes", "*.parquet"))
-    paths = sorted(x for folder, kind in kinds for x in (data.root / folder).rglob(kind))
-    facts = [(str(path.relative_to(data.root)), path.stat()) for path in paths]
-    listed = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts])
+    contents = content_hashes(data.root, content_files(data.root))
+    listed = json.dumps(contents, sort_keys=True)
     return _hash([(data.root / "meta" / "info.json").read_bytes(), listed.encode()])
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, distributed
 from vp_agent.agent_config import ActionStats, AgentConfig, Config
 from vp_agent.errors import DatasetError, UnknownNameError, closest
 from vp_agent.train.dataset import Chunk, Demonstrations
+from vp_agent.train.notes import check_action_kind, check_one_meaning
 from vp_agent.train.settings import TrainSettings
 from vp_agent.train.windows import action_range
 
@@ -193,13 +194,21 @@ def learn_actions(config: Config, data: Mixture, settings: TrainSettings) -> Con
     An agent that has a range keeps it, because its weights are made for it.
 
     Raises:
-        DatasetError: there is no action to learn, or too many lie outside the agent's range.
+        DatasetError: there is no action to learn, they mean something else than the agent's or
+            each other, or too many lie outside the agent's range.
     """
     if not (data.labelled_N & data.train_N).any():
         raise DatasetError(
             f"{data.name} has no actions to learn for --stage {settings.stage}; add a dataset "
             "with actions, or train --stage video"
         )
+    parts = [part for part in data.parts if part.has_actions]
+    for part in parts:
+        # names that the dataset itself gives its numbers do not make them the agent's
+        mapped = part.layout.action_names if part.layout.key_map != "own" else ()
+        names = config.action_names or mapped
+        check_action_kind(part.notes, names, where=str(part.root))
+    check_one_meaning((str(part.root), part.notes) for part in parts)
     stats = config.action_stats
     if stats is None or settings.action_range == "data":
         stats = data.action_stats

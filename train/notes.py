@@ -9,7 +9,7 @@ features that it is about, which LeRobot copies:
     "action": {..., "info": {"vp_agent": {"kind": "delta_pose", "controller": "OSC_POSE", ...}}}
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from vp_agent.train.dataset_files import Unreadable, read_json
 FILE = "meta/vp_agent.json"
 INFO = "meta/info.json"
 KEY = "vp_agent"  # within a feature's `info`
+# Delta of the end-effector pose and the hand, as every simulated arm here takes them.
+ARM = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
 TRANSFORMS = ("flip_v", "raw", "rot180")
 # What the arm's numbers of an action are. A gripper's number comes last and is no part of it.
 ACTION_KINDS = (
@@ -90,6 +92,37 @@ def read_notes(root: Path) -> Notes:
             for name in Notes.__dataclass_fields__
         }
     )
+
+
+def check_action_kind(notes: Notes, names: tuple[str, ...], *, where: str) -> None:
+    """Refuses actions that would fly an arm by numbers of another meaning.
+
+    The arms here take a change of the pose, and so does an agent whose actions have an arm's names
+    or none; actions that have names of their own are learned under them.
+
+    Raises:
+        DatasetError: the dataset says that its actions are something else.
+    """
+    kind = notes.action.get("kind", "delta_pose")
+    if kind != "delta_pose" and (not names or names[: len(ARM)] == ARM):
+        raise DatasetError(
+            f"{where} says that its actions are of kind {kind!r}, the agent's are a change of the "
+            "pose (delta_pose); only its video can be learned (--stage video), or actions under "
+            "names of their own: action_names of a key map (docs/data.md)"
+        )
+
+
+def check_one_meaning(parts: Iterable[tuple[str, Notes]]) -> None:
+    """Refuses datasets that say that their actions mean different things; one may say less."""
+    said: dict[str, tuple[str, Any]] = {}
+    for where, notes in parts:
+        for key, value in notes.action.items():
+            first, before = said.setdefault(key, (where, value))
+            if value != before:
+                raise DatasetError(
+                    f"{where} says that the meaning of the actions is {key} {value!r}, {first} "
+                    f"says {before!r}; correct the one that is wrong, or train on one of them"
+                )
 
 
 def _of_file(meta: Any, path: Path) -> Notes:

@@ -19,6 +19,7 @@ from vp_agent.files import MANIFEST, sha256, write_json, write_text
 from vp_agent.folder import check_manifest, fingerprint, is_beside
 from vp_agent.locate import locate
 from vp_agent.train.checkpoint import altered, doubtful, step_name
+from vp_agent.train.contents import content_hashes
 from vp_agent.train.dataset_source import locate_dataset
 from vp_agent.train.launch import on_first
 from vp_agent.train.settings import TrainSettings
@@ -77,10 +78,14 @@ class Run:
                     f"{before[name]!r}; use the same value or another --out"
                 )
         fingerprints = zip(
-            settings.datasets, wanted["data_fingerprints"], before["data_fingerprints"], strict=True
+            settings.datasets,
+            wanted["data_fingerprints"],
+            data_fingerprints(settings, contents=False),  # as runs from before had them
+            before["data_fingerprints"],
+            strict=True,
         )
-        for data, now, then in fingerprints:
-            if now != then:
+        for data, now, now_by_size, then in fingerprints:
+            if then not in (now, now_by_size):
                 raise ConfigError(
                     f"--resume: {data} or its key map has changed since the run in {self.folder} "
                     "began; put back what it was, or train on it in another --out"
@@ -234,20 +239,26 @@ def broken(checkpoint: Path) -> str | None:
     return None
 
 
-def data_fingerprints(settings: TrainSettings) -> list[str]:
-    """Of every dataset a hash: what its meta/ says, its files' sizes, and its key map's words."""
+def data_fingerprints(settings: TrainSettings, *, contents: bool = True) -> list[str]:
+    """Of every dataset a hash: what is in its files (or their sizes), and its key map's words."""
     maps = settings.key_map or ("",)
     maps = maps * len(settings.datasets) if len(maps) == 1 else maps
-    return [_data_fingerprint(*pair) for pair in zip(settings.datasets, maps, strict=True)]
+    pairs = zip(settings.datasets, maps, strict=True)
+    return [_data_fingerprint(*pair, contents=contents) for pair in pairs]
 
 
-def _data_fingerprint(data: Path, key_map: str) -> str:
+def _data_fingerprint(data: Path, key_map: str, *, contents: bool) -> str:
     root, digest = locate_dataset(data)[0], hashlib.sha256()
     meta = root / "meta"
     for path in sorted([*meta.rglob("*.json"), *meta.rglob("*.parquet")]):
         digest.update(f"{path.relative_to(root)} {sha256(path)}\n".encode())
-    for path in sorted([*(root / "data").rglob("*.parquet"), *(root / "videos").rglob("*.mp4")]):
-        digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
+    files = sorted([*(root / "data").rglob("*.parquet"), *(root / "videos").rglob("*.mp4")])
+    if contents:
+        known = content_hashes(root, files)
+    else:
+        known = {str(path.relative_to(root)): path.stat().st_size for path in files}
+    for name, what in known.items():
+        digest.update(f"{name} {what}\n".encode())
     if key_map.endswith(".json"):
         digest.update(Path(key_map).read_bytes())
     return digest.hexdigest()[:16]

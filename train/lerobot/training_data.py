@@ -9,14 +9,13 @@ from lerobot.utils.constants import ACTION
 
 from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import DatasetError
-from vp_agent.train.action_meaning import check_action_kind
 from vp_agent.train.check_clips import first_picture
 from vp_agent.train.check_files import Found
 from vp_agent.train.dataset_files import IMAGES, DatasetFiles, feature_names
 from vp_agent.train.gate import GATE_CHECKS, META_CHECKS, pass_gate
 from vp_agent.train.key_maps import Column, Layout, find_layout
 from vp_agent.train.mixture import ActionRange, check_range
-from vp_agent.train.notes import read_notes
+from vp_agent.train.notes import check_action_kind, read_notes
 from vp_agent.train.pictures import is_depth, open_picture
 
 
@@ -93,12 +92,7 @@ def check_actions(meta: Any, config: VideoPolicyConfig, layout: Layout) -> tuple
             f"{', '.join(config.action_names)}; if they mean the same, vp-agent train takes them "
             "with a key map (docs/data.md)"
         )
-    check_action_kind(
-        read_notes(meta.root).action,
-        names=names,
-        policy_names=config.action_names,
-        where=meta.repo_id,
-    )
+    check_action_kind(read_notes(meta.root), config.action_names, where=meta.repo_id)
     return names
 
 
