@@ -39,7 +39,7 @@ def sound(tmp_path_factory) -> Path:
 def test_nothing_is_found_in_a_sound_dataset(sound, capsys):
     assert find_damage(sound) == []
     assert main(["data", "check", str(sound)]) == 0
-    assert capsys.readouterr().out == f"{sound}: 0 findings of 23 checks\n"
+    assert capsys.readouterr().out == f"{sound}: 0 findings of 29 checks\n"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_command_says_each_kind_once_and_exits_with_1(sound, tmp_path, capsy
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith(f"timestamps: {root}/{DATA}, episode 0: frame 1 is at 0.0500 s")
     assert told[1] == "    correct fps in meta/info.json, or resample the episodes to a steady rate"
-    assert told[2] == f"{root}: 1 findings of 17 checks"
+    assert told[2] == f"{root}: 1 findings of 18 checks"
     assert main(["data", "check", str(root), "--no-videos", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)[0]["check"] == "timestamps"
 
