@@ -95,8 +95,8 @@ def test_what_is_no_whole_number_is_refused_by_name(value):
 def test_a_state_is_checked_where_a_policy_reads_it():
     assert read_state({"agent_pos": [0.0, 1.0]}, (2,)).dtype == np.float32
     for observation, words in (
-        ({"task": "x"}, "has no 'agent_pos'; it has task"),
-        ({"agent_pos": np.zeros(3)}, r"a state of \(2,\), the observation has \(3,\)"),
+        ({"task": "x"}, "has no 'agent_pos' but task"),
+        ({"agent_pos": np.zeros(3)}, r"a state of \(2,\), the environment has \(3,\)"),
         ({"agent_pos": [0.0, np.nan]}, "not finite"),
         ({"agent_pos": "ab"}, "must be numbers, got a str"),
     ):

@@ -69,9 +69,9 @@ def read_state(observation: Mapping[str, Any], shape: tuple[int, ...]) -> np.nda
     Raises:
         ObservationError: it is missing, not finite or of another shape.
     """
-    wanted = f"the policy takes a state of {shape}, the observation"
+    wanted = f"the policy takes a state of {shape}, the environment"
     if "agent_pos" not in observation:
-        raise ObservationError(f"{wanted} has no 'agent_pos'; it has {', '.join(observation)}")
+        raise ObservationError(f"{wanted} has no 'agent_pos' but {', '.join(observation)}")
     try:
         state = read_floats(observation["agent_pos"])
     except ValueError as error:

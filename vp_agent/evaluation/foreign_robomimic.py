@@ -100,7 +100,7 @@ class RobomimicPolicy:
         return np.asarray(policy(ob=seen), np.float32)
 
     def _observation(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        state = _state(read_state(observation, (8,)))  # robosuite's arms
+        state = _state(observation)
         seen = {key: state[key] for key in self._shapes if key in STATE}
         for camera in self._cameras:
             _, height, width = self._shapes[camera + IMAGE]
@@ -144,9 +144,9 @@ def _cameras(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     return cameras
 
 
-def _state(agent_pos: np.ndarray) -> dict[str, np.ndarray]:
+def _state(observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Position 3, rotation vector 3 and fingers 2 as robosuite names them (quaternion x y z w)."""
-    position, rotation, fingers = np.split(agent_pos, [3, 6])
+    position, rotation, fingers = np.split(read_state(observation, (8,)), [3, 6])
     angle = np.linalg.norm(rotation)
     axis = rotation / max(angle, 1e-9)
     quaternion = np.append(axis * np.sin(angle / 2), np.cos(angle / 2)).astype(np.float32)
