@@ -43,7 +43,7 @@ def episode(steps: int, size: int, rng: np.random.Generator) -> Episode:
         for step in range(steps):
             image = np.full((size, size, 3), 90, np.uint8)
             image[step % size // 2 :][:8, 10:18] = 250
-            frame = {f"observation.images.{view}": image for view in VIEWS}
+            frame: dict[str, np.ndarray] = {f"observation.images.{view}": image for view in VIEWS}
             frame["action"] = rng.uniform(-1, 1, 7).astype(np.float32)
             yield frame | {"observation.state": rng.uniform(-1, 1, 8).astype(np.float32)}
 
