@@ -39,7 +39,7 @@ def main(settings: Settings) -> None:
         for policy in (ByStep(agent), Planner(agent)):
             env = gym.make(settings.env, disable_env_checker=True, **agent.env_kwargs)
             start = time.process_time()
-            steps.add(fly(policy, env, episode, blank_images=True)["steps"])
+            steps.add(fly(policy, env, episode, blank_images=True).steps)
             spent.append(time.process_time() - start)
             env.close()
         (count,) = steps  # the same episode

@@ -122,7 +122,7 @@ def test_a_wrapped_environment_is_copied_with_its_wrappers(tmp_path):
 
 def test_numpys_numbers_make_an_environment(env):
     wanted = first_pixels(env)
-    other = make(
+    other: Any = make(
         horizon=np.int64(2),
         resolution=np.array([32, 32]),
         views=np.array(["left"]),

@@ -3,6 +3,7 @@
 import threading
 import warnings
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,8 @@ def test_start_noise_in_another_layout_gives_the_same_plan(agent):
 
 
 def test_a_plan_leaves_the_callers_settings_and_generators_alone(agent):
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    numpys: Any = np.random.get_state()
+    before = torch.get_rng_state(), numpys[1].copy()
     with default_dtype(torch.float64), torch.device("meta"), torch.autocast("cpu"):
         agent.plan(small_observation(), seed=1)
         assert torch.get_default_dtype() == torch.float64
@@ -134,7 +136,8 @@ def test_a_plan_leaves_the_callers_settings_and_generators_alone(agent):
         assert torch.is_autocast_enabled("cpu")
         assert torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])
+    numpys = np.random.get_state()
+    assert np.array_equal(numpys[1], before[1])
 
 
 def test_plans_of_one_model_in_many_threads_are_the_same(agent):

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from vp_agent.envs.task_text import TaskText
-from vp_agent.envs.worker_protocol import space_from_message, space_to_message
+from vp_agent.envs.worker_spaces import space_from_message, space_to_message
 
 
 class Told(gym.Env):

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import av
 import numpy as np
@@ -90,7 +91,7 @@ def test_windows_agree_with_lerobots_own_delta_timestamps(data):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     deltas = {"action": [k / 20 for k in range(8)]}
-    theirs = LeRobotDataset("toy/square", root=data.root, delta_timestamps=deltas)[12]
+    theirs: Any = LeRobotDataset("toy/square", root=data.root, delta_timestamps=deltas)[12]
     assert torch.equal(theirs["action"], data.chunk(np.array([12])).actions_BKA[0])
     assert torch.equal(theirs["action_is_pad"], data.chunk(np.array([12])).action_is_pad_BK[0])
 

@@ -73,7 +73,7 @@ def test_autoreset_at_the_next_step_gives_the_episodes_one_by_one():
 
 
 def test_autoreset_at_the_same_step_is_gymnasiums():
-    ours = make(AutoresetMode.SAME_STEP)
+    ours: Any = make(AutoresetMode.SAME_STEP)
     theirs = SyncVectorEnv([Noise] * LANES, autoreset_mode=AutoresetMode.SAME_STEP)
     wanted, found = theirs.reset(seed=[3, 4])[0], ours.reset(seed=[np.int64(3), 4])[0]
     assert equal(found, wanted)

@@ -128,7 +128,7 @@ class Episode:
     """Per step: images uint8 (H, W, 3) and float32 vectors, by feature name."""
     facts: Mapping[str, Any]
     """What `meta/vp_agent.json` says of it."""
-    place: str
+    place: str = "an episode"
     """Where it comes from, for messages."""
 
 
