@@ -81,6 +81,8 @@ def judge(folder: Path, name: str) -> tuple[str, str]:
         return OUTCOMES[0 if named else 2], str(error)
     except Exception:
         return OUTCOMES[3], traceback.format_exc()
+    if agent.config.action_stats is None:  # as after a video stage: no fault, and says so
+        return OUTCOMES[1], ""
     try:
         views = agent.config.views
         height, width = agent.config.resolution

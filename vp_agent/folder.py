@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vp_agent.config import TierConfig, VideoPolicyConfig
 from vp_agent.diffusion_policy_config import DiffusionPolicyConfig
-from vp_agent.errors import AgentConfigError, AgentFolderError, ConfigError
+from vp_agent.errors import AgentConfigError, AgentFolderError, ConfigError, PlanError
 from vp_agent.files import MANIFEST, atomic_dir, hash_tree, sha256, write_json
 from vp_agent.locate import LEROBOT_WEIGHTS, is_lerobot_policy
 from vp_agent.model.diffusion_policy import (
@@ -179,7 +179,15 @@ def load_any_agent(
     model = model.to(device).eval()  # what is not in the files: buffers
     if is_small(model):
         with _made_of(folder / "config.json"):
-            try_plan(model)
+            try:
+                try_plan(model)
+            except PlanError as error:
+                files = (
+                    LEROBOT_WEIGHTS if from_lerobot else ", ".join(weight_files(config).values())
+                )
+                raise AgentFolderError(
+                    f"{folder}: with these weights ({files}) {error}; get the folder again"
+                ) from error
     return model
 
 
@@ -202,8 +210,8 @@ def _made_of(path: Path) -> Iterator[None]:
     """What the libraries raise about a configuration becomes an `AgentConfigError`."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError:
-        raise  # of this machine, not of the folder
+    except (AgentFolderError, torch.cuda.OutOfMemoryError):
+        raise  # the last is of this machine, not of the folder
     except Exception as error:  # they share no root
         raise AgentConfigError(
             f"{path}: no network that plans can be made of it ({type(error).__name__}: {error})"

@@ -1,4 +1,4 @@
-"""Trial of a loaded agent: one step of its sampler, so that an agent that cannot plan is refused.
+"""Trial of a loaded agent: a few steps of its sampler, so that one that cannot plan is refused.
 
 Weights that fit every shape do not make a network that runs: a tap may name no module, heads may
 not divide a width, an instruction may have more words than the table. The libraries say so in the
@@ -11,9 +11,13 @@ import torch
 from torch import nn
 
 from vp_agent.diffusion.draw import draw
+from vp_agent.errors import PlanError
 from vp_agent.model.diffusion_policy import DiffusionPolicy
 from vp_agent.model.video_policy import VideoPolicy, parameter_count
 
+# Steps of a trial: what overflows does so when the network sees its own output again.
+STEPS = 3
+LARGEST_ACTION = 1e6  # normalised; trained ones are within [-1, 1] or little beyond
 # Above it a step takes seconds on a CPU: shapes alone are tried, on weights that have no values.
 LARGEST_REAL = 50_000_000
 
@@ -44,12 +48,15 @@ def _try(model: VideoPolicy | DiffusionPolicy) -> None:
         return drawn.to(device)
 
     video, actions = config.noise_shapes
-    draw(
+    tier = config.tier("default")
+    drawn = draw(
         model,
         noise(1, len(config.views), 3, *config.resolution).clamp(-1, 1),
         model.encode_text(["lift the cube " * 40]),  # the longest that is read
-        sampler=config.tier("default").changed(steps=1, guidance=None),
+        sampler=tier.changed(steps=min(tier.steps, STEPS), guidance=None),
         video_noise=noise(1, *video),
         action_noise_BKA=noise(1, *actions),
         with_video=True,
     )
+    if not drawn.actions_BKA.is_meta and drawn.actions_BKA.abs().max() > LARGEST_ACTION:
+        raise PlanError(f"the planned actions are beyond {LARGEST_ACTION:g} times their range")
