@@ -8,7 +8,8 @@ import numpy as np
 
 from vp_agent.errors import need
 from vp_agent.train.check_files import AGAIN, TOLERANCE_S, Found
-from vp_agent.train.dataset_files import IMAGES, DatasetFiles, Unreadable
+from vp_agent.train.clips import IMAGES
+from vp_agent.train.dataset_files import DatasetFiles, Unreadable
 from vp_agent.train.pictures import VideoHeader, image_size, is_depth, open_picture, read_header
 
 # Half of what LeRobot allows between the time asked for and a frame's: within it the nearest frame

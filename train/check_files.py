@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vp_agent.train.dataset_files import IMAGES, DatasetFiles, Unreadable
+from vp_agent.train.clips import IMAGES
+from vp_agent.train.dataset_files import DatasetFiles, Unreadable
 
 Found = Iterator[tuple[str, str, str]]
 """Where, what, and how to mend it."""

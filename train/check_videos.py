@@ -5,7 +5,8 @@ from itertools import combinations
 import numpy as np
 
 from vp_agent.train.check_files import AGAIN, Found, leave_out
-from vp_agent.train.dataset_files import Clip, DatasetFiles
+from vp_agent.train.clips import Clip
+from vp_agent.train.dataset_files import DatasetFiles
 from vp_agent.train.pictures import image_size
 from vp_agent.train.recordings import recordings, robot_states, scaled, whole_clips
 

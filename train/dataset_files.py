@@ -6,8 +6,7 @@ LeRobot's own reader stops at the first damaged file; `vp-agent data check` want
 # N rows (frames) of the dataset, D numbers of a vector
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,13 @@ import numpy as np
 from tqdm import tqdm
 
 from vp_agent.errors import DatasetError, need
+from vp_agent.train.clips import Clip, decode
 
-IMAGES = "observation.images."
 _STATE = "observation.state"
 _EPISODE_COLUMNS = ("episode_index", "length", "dataset_from_index", "dataset_to_index")
 _EPISODE_COLUMNS += ("data/chunk_index", "data/file_index")
 _PLACE = ("chunk_index", "file_index")  # what names an episode's file
 _COUNTS = ("frame_index", "episode_index", "index", "task_index")  # whole numbers of every row
-THUMB = 16  # side of the thumbnails that frames are compared by
-_GREY = 64  # side of the grey pictures that motion is measured on
 
 
 class Unreadable(DatasetError):
@@ -69,79 +66,6 @@ def feature_names(feature: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     names = tuple(map(str, names))
     return names if [len(names)] == list(feature["shape"]) else ()
-
-
-def strict_frames(file: Path) -> Iterator[Any]:
-    """PyAV's frames of a video, in order; damage is an `av.FFmpegError`, not concealed.
-
-    A file without a video stream is an `IndexError`.
-    """
-    av: Any = need("av", extra="lerobot")
-    with av.open(str(file), options={"err_detect": "explode"}) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.options = {"err_detect": "explode"}
-        yield from container.decode(stream)
-
-
-@dataclass(kw_only=True)
-class Clip:
-    """One episode of one view, as decoded; `first` is its first frame's number in the file."""
-
-    view: str
-    episode: int
-    file: Path
-    first: int
-    length: int
-    seen: set[int] = field(default_factory=set)
-    error: str = ""
-    size: tuple[int, int] = (0, 0)
-    late: int = 0
-    """Frames whose time is not a multiple of 1 / fps."""
-    dark: list[int] = field(default_factory=list)
-    bright: list[int] = field(default_factory=list)
-    flat: list[int] = field(default_factory=list)
-    start: np.ndarray | None = None
-    total: np.ndarray = field(default_factory=lambda: np.zeros((THUMB, THUMB, 3)))
-    motion: float = 0.0
-    """Largest mean difference of a thumbnail to the first one, in grey levels."""
-    small: np.ndarray = field(init=False)
-    """A grey thumbnail of every frame, uint8 (length, THUMB, THUMB)."""
-    change: np.ndarray = field(init=False)
-    """Mean difference of a frame to the one before, in grey levels (length,); NaN: unknown."""
-    last: tuple[int, np.ndarray] | None = None
-
-    def __post_init__(self) -> None:
-        self.small = np.zeros((max(0, self.length), THUMB, THUMB), np.uint8)
-        self.change = np.full(max(0, self.length), np.nan, np.float32)
-
-    @property
-    def name(self) -> str:
-        """View, file and episode, for messages."""
-        return f"{self.file}, episode {self.episode}, view {self.view.removeprefix(IMAGES)}"
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Mean thumbnail."""
-        return self.total / max(1, len(self.seen))
-
-    def add(self, number: int, thumb: np.ndarray, grey: np.ndarray) -> None:
-        """Takes note of frame `number` of the episode."""
-        self.seen.add(number)
-        self.small[number] = np.rint(thumb.mean(axis=2))
-        if self.last is not None and self.last[0] == number - 1:
-            self.change[number] = np.abs(grey - self.last[1]).mean()
-        self.last = (number, grey) if number < self.length - 1 else None  # a clip keeps no picture
-        level, spread = thumb.mean(), thumb.std(axis=(0, 1)).max()
-        if level < 6:
-            self.dark.append(number)
-        elif level > 249:
-            self.bright.append(number)
-        elif spread < 1.5:
-            self.flat.append(number)
-        self.total += thumb
-        if self.start is None:
-            self.start = thumb
-        self.motion = max(self.motion, float(np.abs(thumb - self.start).mean()))
 
 
 def _check_feature(file: Path, name: str, feature: Any) -> None:
@@ -428,26 +352,5 @@ class DatasetFiles:
                 ]
         files = [file for file in by_file if file.is_file()]
         for file in tqdm(files, desc="decode", unit="file", leave=False):
-            self._decode(file, sorted(by_file[file], key=lambda clip: clip.first))
+            decode(file, sorted(by_file[file], key=lambda clip: clip.first), fps=self.fps)
         return [clip for file in files for clip in by_file[file]]
-
-    def _decode(self, file: Path, clips: list[Clip]) -> None:
-        av: Any = need("av", extra="lerobot")
-        firsts, error = np.array([clip.first for clip in clips]), ""
-        try:
-            for frame in strict_frames(file):
-                number = round(frame.time * self.fps)
-                clip = clips[max(0, np.searchsorted(firsts, number, side="right") - 1)]
-                inside = number - clip.first
-                if not 0 <= inside < clip.length:
-                    continue
-                clip.late += abs(frame.time - number / self.fps) > 1e-4  # LeRobot's tolerance
-                clip.size = (frame.height, frame.width)
-                thumb = frame.reformat(width=THUMB, height=THUMB, format="rgb24").to_ndarray()
-                grey = frame.reformat(width=_GREY, height=_GREY, format="gray").to_ndarray()
-                clip.add(inside, thumb.astype(np.float64), grey.astype(np.float32))
-        except (av.FFmpegError, IndexError) as failure:  # IndexError: no video stream
-            error = str(failure)
-        for clip in clips:
-            if len(clip.seen) < clip.length:
-                clip.error = error or "they are not in the file"

@@ -8,7 +8,7 @@ import numpy as np
 import tyro
 
 from vp_agent.train.check_values import number_names
-from vp_agent.train.dataset_files import IMAGES
+from vp_agent.train.clips import IMAGES
 from vp_agent.train.gate import open_dataset
 from vp_agent.train.pictures import image_size
 

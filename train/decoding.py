@@ -4,9 +4,9 @@ import av
 from tqdm import tqdm
 
 from vp_agent.errors import DatasetError
+from vp_agent.train.clips import strict_frames
 from vp_agent.train.contents import content_hashes
 from vp_agent.train.dataset import Demonstrations
-from vp_agent.train.dataset_files import strict_frames
 
 STAMPS = "vp_cache/decoded"  # an empty file, named by its content, for every video that decoded
 

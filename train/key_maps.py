@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from vp_agent.agent_config import structure
 from vp_agent.errors import ConfigError, DatasetError, closest
+from vp_agent.train.clips import IMAGES
 from vp_agent.train.dataset_files import (
-    IMAGES,
     DatasetFiles,
     Unreadable,
     feature_names,

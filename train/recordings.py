@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vp_agent.train.dataset_files import IMAGES, Clip, DatasetFiles
+from vp_agent.train.clips import IMAGES, Clip
+from vp_agent.train.dataset_files import DatasetFiles
 
 Recording = Mapping[int, np.ndarray]
 """Rows (T, ...) by episode."""

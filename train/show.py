@@ -8,7 +8,8 @@ import tyro
 from PIL import Image, ImageDraw
 
 from vp_agent.errors import DatasetError, OutputExistsError, require
-from vp_agent.train.dataset_files import IMAGES, DatasetFiles
+from vp_agent.train.clips import IMAGES
+from vp_agent.train.dataset_files import DatasetFiles
 from vp_agent.train.gate import open_dataset
 from vp_agent.train.pictures import ViewFrames, is_depth
 

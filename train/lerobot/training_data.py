@@ -11,7 +11,8 @@ from vp_agent.config import VideoPolicyConfig
 from vp_agent.errors import DatasetError
 from vp_agent.train.check_clips import first_picture
 from vp_agent.train.check_files import Found
-from vp_agent.train.dataset_files import IMAGES, DatasetFiles, feature_names
+from vp_agent.train.clips import IMAGES
+from vp_agent.train.dataset_files import DatasetFiles, feature_names
 from vp_agent.train.gate import GATE_CHECKS, META_CHECKS, pass_gate
 from vp_agent.train.key_maps import Column, Layout, find_layout
 from vp_agent.train.mixture import ActionRange, check_range
