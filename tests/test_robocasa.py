@@ -223,7 +223,7 @@ def test_1_0_warns_spawns_where_0_2_does_and_orders_its_geoms():
         ({"scenes": "papers"}, UnknownNameError, "did you mean 'paper'"),
         ({"split": "b"}, UnknownNameError, "no split 'b'"),
         ({"horizon": "papre"}, UnknownNameError, "did you mean 'paper'"),
-        ({"horizon": 0}, ConfigError, "positive"),
+        ({"horizon": 0}, ConfigError, "horizon must be a whole number of at least 1"),
         ({"views": ("wrist",)}, UnknownNameError, "gripper, left, right"),
     ],
 )
