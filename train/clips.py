@@ -88,7 +88,7 @@ class Clip:
 
 
 def decode(file: Path, clips: list[Clip], *, fps: float) -> None:
-    """Decodes the video file of `clips`, which come by first frame, and notes each frame in them."""
+    """Decodes the video file of `clips`, ordered by first frame, and notes each frame in them."""
     av: Any = need("av", extra="lerobot")
     firsts, error = np.array([clip.first for clip in clips]), ""
     try:
