@@ -26,6 +26,7 @@ from vp_agent.evaluation.cluster import (
 )
 from vp_agent.evaluation.journal import read_journal
 from vp_agent.evaluation.policy import yardstick
+from vp_agent.evaluation.record import Flight
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.runner import EvalSettings, evaluate
 
@@ -180,7 +181,8 @@ def test_a_remote_error_of_ours_is_itself_without_a_traceback(tmp_path: Path) ->
 def test_a_full_disk_costs_the_film_of_a_far_flight_and_not_the_episode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = {"success": True, "video": "videos/a.mp4", "video_sha256": "abc"}
+    line = Flight(task="a", env="a", episode=0, seed=0, success=True, video="videos/a.mp4")
+    line = replace(line, video_sha256="abc")
     files = {"traces/a.json": b"{}", "videos/a.mp4": b"film"}
     actor = SimpleNamespace(fly=SimpleNamespace(remote=lambda *_: lambda: (line, files)))
     write = Path.write_bytes
@@ -193,10 +195,7 @@ def test_a_full_disk_costs_the_film_of_a_far_flight_and_not_the_episode(
     monkeypatch.setattr(Path, "write_bytes", full)
     recording = Recording(folder=tmp_path, frame_stride=2, control_hz=20)
     flown = FarLane(Ray(), actor, refuse).fly(episode(0), recording=recording)
-    assert flown == {
-        **{"success": True, "video_sha256": None},
-        "video": "missing: No space left on device",
-    }
+    assert flown == replace(line, video="missing: No space left on device", video_sha256=None)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -36,7 +36,7 @@ def test_the_video_unet_and_its_five_taps_agree():
     c_noise = torch.tensor([0.7, 35.0]).log() / 4
 
     def run(dtype: torch.dtype) -> list[torch.Tensor]:
-        unet.to(dtype=dtype)
+        torch.nn.Module.to(unet, dtype)
         with torch.no_grad(), collect_taps(unet, [tap.module for tap in taps_config]) as taps:
             output = unet(
                 tensor("in.video", (10, 8, 16, 24), 2.0).unflatten(0, (2, 5)).to(dtype),

@@ -46,8 +46,11 @@ def test_a_worker_does_not_outlive_a_killed_parent(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_a_verb_in_order_with_one_line_and_its_number(number):
     verb = """
-import sys, time
+import signal, sys, time
 from vp_agent import cli
+# as at a terminal, whatever started the tests
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def run(arguments):
     try:
         print("running", flush=True)

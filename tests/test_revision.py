@@ -24,7 +24,7 @@ def asked(agent_folder, tmp_path, monkeypatch) -> list[tuple[str, str | None]]:
         calls.append((repository, revision))
         return str(snapshot)
 
-    monkeypatch.setattr("vp_agent.locate.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     monkeypatch.setattr("vp_agent.checkpoints.pretrained.snapshot_download", download)
     return calls
 
@@ -59,7 +59,7 @@ def test_a_dataset_takes_a_revision(monkeypatch, tmp_path):
 
     data, asked = write_toy_dataset(tmp_path / "toy", size=32, episodes=1, steps=3), []
 
-    def download(repository: str, *, revision: str | None) -> SimpleNamespace:
+    def download(repository: str, *, revision: str | None, **_: object) -> SimpleNamespace:
         asked.append((repository, revision))
         return SimpleNamespace(root=data)
 

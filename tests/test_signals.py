@@ -50,7 +50,18 @@ def signal_in_step(monkeypatch, step: int, number: int) -> None:
     monkeypatch.setattr(stages, "policy_losses", losses)
 
 
+@pytest.fixture
+def heard():
+    """Signals as at a terminal; what runs in the background of a script ignores some of them."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.usefixtures("heard")
 def test_a_signal_saves_the_step_and_the_resume_is_bit_identical(
     base, whole, tmp_path, monkeypatch, capfd, number
 ):

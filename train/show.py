@@ -42,10 +42,8 @@ def show(settings: ShowSettings) -> Path:
     """Writes the contact sheet; returns its path."""
     if settings.out.exists():
         raise OutputExistsError(f"{settings.out} exists already; give another --out or remove it")
-    require(
-        settings.out.parent.is_dir(),
-        f"--out: {settings.out.parent} is no folder; make it, or give another --out",
-    )
+    folder = settings.out.parent
+    require(folder.is_dir(), f"there is no folder {folder} for the picture; mkdir -p {folder}")
     files = open_dataset(settings.root)
     count = len(files.episodes)
     chosen = np.unique(np.linspace(0, count - 1, min(settings.episodes, count)).round().astype(int))

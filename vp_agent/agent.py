@@ -20,7 +20,7 @@ from vp_agent.config import TierConfig
 from vp_agent.device import choose_device
 from vp_agent.diffusion.draw import draw
 from vp_agent.diffusion_policy_config import DdimConfig
-from vp_agent.errors import ActionError, ConfigError
+from vp_agent.errors import ConfigError
 from vp_agent.folder import AnyConfig, fingerprint, load_any_agent, save_agent
 from vp_agent.locate import hub_source, locate
 from vp_agent.model.compile import compile_model
@@ -279,8 +279,6 @@ class VideoPolicyAgent:
             )
         with planning(self.model):
             actions, frames = self._drawn(observation, seeds, video=video, noises=noises)
-        if not np.isfinite(actions).all():
-            raise ActionError("the plan is not finite: the agent's weights are damaged")
         if not observation.batched:
             actions = actions[0]
             frames = None if frames is None else {view: x[0] for view, x in frames.items()}

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
 from vp_agent.errors import AgentFolderError, closest
 from vp_agent.files import MANIFEST
 
@@ -33,6 +30,10 @@ def locate(name: str | Path, *, revision: str | None = None) -> Path:
         return PACKAGED / wanted
     if Path(name).is_dir():
         return find_agent(Path(name))
+    # A tenth of a second that nothing here needs.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     try:
         repository, named = split_revision(text)
         return Path(snapshot_download(repository, revision=revision or named))
