@@ -102,3 +102,34 @@ def test_a_device_that_is_not_there_is_named(agent_folder, monkeypatch, device, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=words):
         VideoPolicyAgent.from_pretrained(agent_folder, device=device)
+
+
+def test_names_in_a_foreign_file_do_not_break_the_line(copy):
+    path = copy / "config.json"
+    values = json.loads(path.read_text())
+    write_json(path, {**values, "a\nb\x1b[2J": 1})
+    write_json(copy / "manifest.json", hash_tree(copy))
+    with pytest.raises(AgentFolderError) as error:
+        VideoPolicyAgent.from_pretrained(copy)
+    assert str(error.value).isprintable()
+    assert "a\\nb" in str(error.value)
+
+
+def test_a_packed_kind_of_number_is_refused_by_its_file(copy):
+    path = copy / "action_head" / "model.safetensors"
+    blob = path.read_bytes()
+    size = int.from_bytes(blob[:8], "little")
+    header, data = json.loads(blob[8 : 8 + size]), blob[8 + size :]
+    names = [name for name in header if name != "__metadata__"]
+    packed, moved = {}, b""
+    for name in names:
+        start, end = header[name]["data_offsets"]
+        part = data[start : end if name != names[0] else start + (end - start) // 8]
+        packed[name] = {**header[name], "data_offsets": [len(moved), len(moved) + len(part)]}
+        moved += part
+    packed[names[0]]["dtype"] = "F4"  # two numbers in a byte
+    text = json.dumps(packed).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + moved)
+    write_json(copy / "manifest.json", hash_tree(copy))
+    with pytest.raises(AgentFolderError, match=r"action_head/model\.safetensors"):
+        VideoPolicyAgent.from_pretrained(copy)

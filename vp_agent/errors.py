@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import reprlib
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -28,6 +29,10 @@ class DatasetError(VPAgentError, ValueError):
 
 class AgentFolderError(VPAgentError, ValueError):
     """An agent folder or checkpoint that is incomplete, altered or of another shape."""
+
+    def __str__(self) -> str:
+        # Names in a foreign file may hold anything, and libraries' words have many lines.
+        return "".join(x if x.isprintable() else ascii(x)[1:-1] for x in super().__str__())
 
 
 class AgentConfigError(AgentFolderError, ConfigError):
@@ -77,6 +82,11 @@ def require(condition: bool, message: str) -> None:
     """Raises a `ConfigError` with `message` unless `condition` holds."""
     if not condition:
         raise ConfigError(message)
+
+
+def short(value: object) -> str:
+    """`value` for a message: one line, not long, and of things that raise in `repr`, too."""
+    return " ".join(reprlib.repr(value).split())
 
 
 def closest(name: str, known: Iterable[object]) -> str:

@@ -52,7 +52,10 @@ def read_weights(
         if tensor.is_floating_point() != expected[key].is_floating_point()
     ]
     refuse(kinds, where=where)
-    state = {key: x.to(dtype) if x.is_floating_point() else x for key, x in state.items()}
+    try:
+        state = {key: x.to(dtype) if x.is_floating_point() else x for key, x in state.items()}
+    except NotImplementedError as error:  # packed kinds, such as two numbers in a byte
+        raise AgentFolderError(f"{path} cannot be read: {error}; get the folder again") from error
     refuse(odd_values(state), where=where)
     module.load_state_dict(state, assign=True)
 
