@@ -26,7 +26,7 @@ from vp_agent.locate import hub_source, locate
 from vp_agent.model.compile import compile_model
 from vp_agent.model.video_policy import VideoPolicy
 from vp_agent.observation import Observation, read_observation
-from vp_agent.randomness import lane_seeds, mix, read_noise, read_seeds
+from vp_agent.randomness import lane_seeds, mix, read_lanes, read_noise, read_seeds
 from vp_agent.torch_defaults import normal, planning
 
 
@@ -139,10 +139,14 @@ class VideoPolicyAgent:
         Args:
             lanes: indices in the vector environment; None for all.
             seed: the plans' randomness from here on; lane i gets seed + i (or seed[i]).
+
+        Raises:
+            ConfigError: lanes or seeds are something else.
         """
+        chosen = list(self._lanes) if lanes is None else read_lanes(lanes)
         if seed is not None:
             self._seeds = read_seeds(seed)
-        for lane in list(self._lanes) if lanes is None else lanes:
+        for lane in chosen:
             self._lanes.pop(lane, None)
         if lanes is None:
             self.current_plan = None
@@ -168,7 +172,7 @@ class VideoPolicyAgent:
             self.current_plan = plan = self._plan(observation.take(due), seeds, video=video)
             chunks = plan.actions if observation.batched else plan.actions[None]
             for i, planned in zip(due, chunks, strict=True):
-                lanes[i].actions, lanes[i].position = planned, 0
+                lanes[i].actions, lanes[i].position = planned.copy(), 0  # the plan is the caller's
                 lanes[i].plans += 1
         positions = {lane.position for lane in lanes}
         if chunk and len(positions) > 1:

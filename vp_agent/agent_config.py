@@ -11,7 +11,7 @@ import cattrs
 from cattrs.v import format_exception
 
 from vp_agent.config_bounds import LARGEST_CLIP, check_bounds
-from vp_agent.errors import ConfigError, UnknownNameError, closest, require
+from vp_agent.errors import ConfigError, UnknownNameError, closest, require, short
 
 Config = TypeVar("Config", bound="AgentConfig")
 
@@ -131,9 +131,10 @@ class AgentConfig:
     def tier(self, name: str) -> Any:
         """The sampler setting called `name` ("default" is the configuration's own choice)."""
         name = self.default_tier if name == "default" else name
-        if name not in self.tiers:
+        if not isinstance(name, str) or name not in self.tiers:
             raise UnknownNameError(
-                f"no tier {name!r}{closest(name, self.tiers)}; tiers: {', '.join(self.tiers)}"
+                f"no tier {short(name)}{closest(str(name), self.tiers)}; "
+                f"tiers: {', '.join(self.tiers)}"
             )
         return self.tiers[name]
 

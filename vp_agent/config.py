@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from vp_agent.adapter_config import AdapterConfig
 from vp_agent.agent_config import ActionHeadConfig, ActionStats, AgentConfig
 from vp_agent.errors import require
+from vp_agent.read_numbers import read_finite, read_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +55,13 @@ class TierConfig:
 
     def changed(self, *, steps: int | None, guidance: float | None) -> "TierConfig":
         """The same with other steps or guidance, where given."""
-        tier = self if steps is None else dataclasses.replace(self, steps=steps)
+        tier = self
+        if steps is not None:
+            tier = dataclasses.replace(tier, steps=read_whole("steps", steps, at_least=1))
         if guidance is None:
             return tier
-        return dataclasses.replace(tier, guidance=guidance, guidance_end=None)
+        scale = read_finite("guidance", guidance)
+        return dataclasses.replace(tier, guidance=scale, guidance_end=None)
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, f"tier: steps must be >= 1, got {self.steps}")

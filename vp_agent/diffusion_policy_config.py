@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from vp_agent.agent_config import ActionHeadConfig, ActionStats, AgentConfig
 from vp_agent.config import OPENCLIP_VIT_H, VideoPolicyConfig
 from vp_agent.errors import require
+from vp_agent.read_numbers import read_finite, read_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,8 @@ class DdimConfig:
     def changed(self, *, steps: int | None, guidance: float | None) -> "DdimConfig":
         """The same with other steps, where given."""
         return DdimConfig(
-            steps=self.steps if steps is None else steps,
-            guidance=1.0 if guidance is None else guidance,
+            steps=self.steps if steps is None else read_whole("steps", steps, at_least=1),
+            guidance=1.0 if guidance is None else read_finite("guidance", guidance),
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vp_agent.agent_config import AgentConfig
-from vp_agent.errors import ObservationError, closest
+from vp_agent.errors import ObservationError, closest, short
 from vp_agent.read_numbers import read_array, read_floats
 
 
@@ -43,6 +43,17 @@ def read_observation(obs: Mapping[str, Any] | Observation, config: AgentConfig) 
     """
     if isinstance(obs, Observation):
         return obs
+    try:
+        return _read(obs, config)
+    except ObservationError:
+        raise
+    except Exception as error:  # a foreign object's methods may raise anything
+        raise ObservationError(
+            f"the observation cannot be read ({type(error).__name__} inside {_kind(obs)})"
+        ) from error
+
+
+def _read(obs: Mapping[str, Any], config: AgentConfig) -> Observation:
     if not isinstance(obs, Mapping):
         hint = ": `env.reset()` gives observation and info" if isinstance(obs, tuple) else ""
         raise ObservationError(f"expected an observation (a dict), got {_kind(obs)}{hint}")
@@ -137,7 +148,7 @@ def _kind(value: object) -> str:
 
 
 def _short(value: object) -> str:
-    return f"{_kind(value)}: {reprlib.repr(value)}"
+    return f"{_kind(value)}: {short(value)}"
 
 
 def _names(keys: Iterable[Any]) -> str:

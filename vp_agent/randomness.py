@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vp_agent.errors import ConfigError
+from vp_agent.errors import ConfigError, short
 from vp_agent.read_numbers import read_array
 
 
@@ -31,14 +31,38 @@ def read_seeds(seed: Any) -> int | list[int]:
     """
     try:
         return torch_seed(operator.index(seed))
-    except TypeError:
+    except Exception:  # a foreign object's methods may raise anything
         pass
     try:
         if isinstance(seed, str | bytes | bytearray | set | frozenset | dict):
             raise TypeError("not in order, or no numbers")
         return [torch_seed(operator.index(each)) for each in seed]
-    except TypeError as error:
-        raise ConfigError(f"a seed is a whole number, or one per lane, not {seed!r}") from error
+    except Exception as error:
+        raise ConfigError(
+            f"a seed is a whole number, or one per lane, not {short(seed)}"
+        ) from error
+
+
+def read_lanes(lanes: Any) -> list[int]:
+    """Indices of lanes, from whole numbers of any kind.
+
+    Raises:
+        ConfigError: it is something else, such as a mask, whose truth values pass for 0 and 1.
+    """
+    try:
+        found = list(lanes)
+        if any(
+            isinstance(x, bool | np.bool_) or "bool" in str(getattr(x, "dtype", "")) for x in found
+        ):
+            raise TypeError("a mask")
+        indices = [operator.index(x) for x in found]
+        if any(x < 0 for x in indices):
+            raise ValueError("below 0")
+    except Exception as error:  # a foreign object's methods may raise anything
+        raise ConfigError(
+            f"lanes are indices such as [0, 2], not {short(lanes)}; of a mask: np.flatnonzero(mask)"
+        ) from error
+    return indices
 
 
 def lane_seeds(seed: int | Sequence[int], lanes: int) -> list[int]:

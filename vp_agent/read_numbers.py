@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vp_agent.errors import ConfigError, ObservationError
+from vp_agent.errors import ConfigError, ObservationError, short
 
 
 def read_array(value: Any) -> np.ndarray:
@@ -56,11 +56,28 @@ def read_whole(name: str, value: Any, *, at_least: int) -> int:
         if isinstance(value, bool | np.bool_):
             raise TypeError
         number = operator.index(value)
-    except TypeError:
+    except Exception:  # a foreign object's methods may raise anything
         number = None
     if number is None or number < at_least:
-        raise ConfigError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+        raise ConfigError(
+            f"{name} must be a whole number of at least {at_least}, not {short(value)}"
+        )
     return number
+
+
+def read_finite(name: str, value: Any) -> float:
+    """A finite number of any kind (NumPy's too, but no truth value) as Python's.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    try:
+        number = read_floats(value)
+        if number.shape or not np.isfinite(number) or isinstance(value, bool | np.bool_):
+            raise ValueError
+    except ValueError as error:
+        raise ConfigError(f"{name} must be a finite number, not {short(value)}") from error
+    return float(number)
 
 
 def read_state(observation: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
