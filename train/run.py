@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError, VPAgentError
-from vp_agent.files import MANIFEST, sha256, write_json, write_text
+from vp_agent.files import MANIFEST, read_object, sha256, write_json, write_text
 from vp_agent.folder import check_manifest, fingerprint, is_beside
 from vp_agent.locate import locate
 from vp_agent.train.checkpoint import altered, doubtful, step_name
@@ -64,7 +65,9 @@ class Run:
         for name in ("init_fingerprint", "data_fingerprints"):
             defaults[name] = wanted.get(name)
         defaults["processes"] = 1
-        before = json.loads(json.dumps(defaults, default=str)) | json.loads(path.read_text())
+        fix = "put it back from a copy, or train in another --out"
+        noted = read_object(path, error=ConfigError, fix=fix)
+        before = json.loads(json.dumps(defaults, default=str)) | noted
         if before["processes"] != processes:
             raise ConfigError(
                 f"--resume: the run in {self.folder} has {before['processes']} processes, this "
@@ -77,11 +80,14 @@ class Run:
                     f"--resume: {name} is {wanted[name]!r}, the run in {self.folder} has "
                     f"{before[name]!r}; use the same value or another --out"
                 )
+        noted = before["data_fingerprints"]
+        if not isinstance(noted, list) or len(noted) != len(settings.datasets):
+            raise ConfigError(f"{path} is damaged (data_fingerprints is {noted!r:.80}); {fix}")
         fingerprints = zip(
             settings.datasets,
             wanted["data_fingerprints"],
             data_fingerprints(settings, contents=False),  # as runs from before had them
-            before["data_fingerprints"],
+            noted,
             strict=True,
         )
         for data, now, now_by_size, then in fingerprints:
@@ -156,8 +162,11 @@ class Run:
         """Drops metrics of steps that a killed run logged after its last checkpoint."""
         path = self.folder / "metrics.jsonl"
         if path.is_file():
-            lines = [x for x in path.read_text().splitlines() if x.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            lines = path.read_text(errors="replace").splitlines()
+            if lines and not lines[-1].endswith("}"):
+                lines.pop()  # a kill cut it off
+            places = (f"{path}:{number}" for number in count(1))
+            kept = [x for x, place in zip(lines, places, strict=False) if _logged(x, place) <= step]
             write_text(path, "".join(f"{line}\n" for line in kept))
 
 
@@ -202,6 +211,34 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a checkpoint; a `ValueError` if it is damaged."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path.name} is no file")
+    try:
+        values = json.loads(path.read_text())
+    except RecursionError as error:
+        raise ValueError(f"{path.name} is no JSON that anybody writes") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return values
+
+
+def _logged(line: str, place: str) -> int:
+    """The step of a line of metrics.jsonl."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        values = None
+    step = values.get("step") if isinstance(values, dict) else None
+    if type(step) is not int:
+        raise ConfigError(
+            f"{place} is damaged: expected a JSON object with its step, came {line!r:.80}; "
+            "remove that line to resume"
+        )
+    return step
+
+
 def broken(checkpoint: Path) -> str | None:
     """What is damaged in a checkpoint, or None if it is whole.
 
@@ -210,10 +247,8 @@ def broken(checkpoint: Path) -> str | None:
     """
     agent = checkpoint / "agent"
     try:
-        about = json.loads((checkpoint / "trainer.json").read_text())
-        if not isinstance(about, dict):
-            return "trainer.json holds no JSON object"
-        known = {MANIFEST, *json.loads((agent / MANIFEST).read_text())}
+        about = _object(checkpoint / "trainer.json")
+        known = {MANIFEST, *_object(agent / MANIFEST)}
         found = {str(x.relative_to(agent)) for x in agent.rglob("*") if x.is_file()}
         strays = [agent / name for name in sorted(found - known) if not is_beside(name)]
         if not strays:

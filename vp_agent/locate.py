@@ -1,5 +1,6 @@
 """Where an agent is: in a folder, in this package, or on the Hugging Face Hub."""
 
+import re
 from pathlib import Path
 
 from vp_agent.errors import AgentFolderError, closest
@@ -68,9 +69,10 @@ def find_agent(folder: Path) -> Path:
     candidates = [folder, folder / "agent", folder / "pretrained_model"]
     candidates.append(folder / "checkpoints" / "last" / "pretrained_model")
     if (folder / "latest").is_file():
-        candidates.append(
-            folder / (folder / "latest").read_text(errors="replace").strip() / "agent"
-        )
+        with open(folder / "latest", errors="replace") as file:
+            latest = file.read(100).strip()
+        if re.fullmatch(r"step-\d+", latest):  # of this run, and no path out of it
+            candidates.append(folder / latest / "agent")
     for candidate in candidates:
         if (candidate / MANIFEST).is_file() or is_lerobot_policy(candidate):
             return candidate
