@@ -222,6 +222,12 @@ REFUSED: dict[str, Corruption] = {
     "actions of words": rows(_as_strings),
     "no action column": rows(lambda t: t.drop(columns="action")),
     # clips
+    "a clip that begins in words": episodes(
+        lambda t: t.__setitem__(f"{CLIP}from_timestamp", t[f"{CLIP}from_timestamp"].astype(str))
+    ),
+    "one video for two views": info(
+        lambda x: x.update(video_path="videos/observation.images.left/chunk-000/file-000.mp4")
+    ),
     "clips a frame late": episodes(_late),
     "clips that drift by 60 microseconds": episodes(_drift),
     "a clip longer than its rows": episodes(cell(f"{CLIP}to_timestamp", 3, 2.0)),
@@ -323,6 +329,7 @@ READ: dict[str, Corruption] = {
     "nothing": lambda root: None,
     "an index without a name": tasks(lambda t: t.rename_axis(None)),
     "a shape with the channels first": _channels_first,
+    "episodes whose tasks are not said": episodes(lambda t: t.__setitem__("tasks", np.nan)),
     "a table of episodes in two files": lambda root: _split_episodes(root),
 }
 

@@ -154,6 +154,10 @@ class DatasetFiles:
                 if name not in table:
                     raise Unreadable(file, f"no column {name!r}")
             for name in table:
+                if str(name).endswith("_timestamp"):
+                    for value in table[name].tolist():
+                        if not isinstance(value, float | int | None):
+                            raise Unreadable(file, f"{name} is {value!r:.40}, expected a number")
                 if name in _EPISODE_COLUMNS or str(name).endswith(_PLACE):
                     table[name] = whole_numbers(table[name], file=file, name=name)
             tables.append(table[[name for name in table if not name.startswith("stats/")]])
