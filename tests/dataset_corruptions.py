@@ -153,6 +153,16 @@ def _nan_json(name: str, value: str) -> Corruption:
     return corrupt
 
 
+def _twice(name: str, column: str) -> Corruption:
+    def corrupt(root: Path) -> None:
+        from pyarrow import parquet
+
+        found = parquet.read_table(root / name)
+        parquet.write_table(found.append_column(column, found[column]), root / name)
+
+    return corrupt
+
+
 REFUSED: dict[str, Corruption] = {
     # instructions
     "a task_index of two rows": tasks(cell("task_index", 1, 0)),
@@ -165,7 +175,11 @@ REFUSED: dict[str, Corruption] = {
     ),
     "tasks swapped in the rows": rows(_swap_tasks),
     "no task at all": tasks(lambda t: t.iloc[:0]),
+    "a task_index without end": tasks(cell("task_index", 1, float("inf"))),
     # episodes
+    "a length without end": episodes(cell("length", 1, float("inf"))),
+    "a length past every integer": episodes(cell("length", 1, 1e300)),
+    "a column of the episodes twice": _twice(EPISODES, "length"),
     "a gap in the episodes, index kept": _gap(lambda t: t),
     "a gap in the episodes, renumbered": _gap(_renumbered),
     "from and to restart": episodes(_restart),
@@ -190,6 +204,8 @@ REFUSED: dict[str, Corruption] = {
     "lost rows": rows(lambda t: t.drop(index=[20, 21])),
     "a row twice": rows(lambda t: t.iloc[[0, 0, *range(1, len(t))]]),
     "index from 1": rows(lambda t: t.__setitem__("index", t["index"] + 1)),
+    "a column of the rows twice": _twice(DATA, "action"),
+    "a frame number without end": rows(cell("frame_index", 5, float("inf"))),
     "an index twice": rows(cell("index", 5, 4)),
     "a frame left out": rows(cell("frame_index", 9, 10)),
     "an episode number within another": rows(cell("episode_index", 5, 2)),
@@ -206,6 +222,12 @@ REFUSED: dict[str, Corruption] = {
     "actions of words": rows(_as_strings),
     "no action column": rows(lambda t: t.drop(columns="action")),
     # clips
+    "a clip that begins in words": episodes(
+        lambda t: t.__setitem__(f"{CLIP}from_timestamp", t[f"{CLIP}from_timestamp"].astype(str))
+    ),
+    "one video for two views": info(
+        lambda x: x.update(video_path="videos/observation.images.left/chunk-000/file-000.mp4")
+    ),
     "clips a frame late": episodes(_late),
     "clips that drift by 60 microseconds": episodes(_drift),
     "a clip longer than its rows": episodes(cell(f"{CLIP}to_timestamp", 3, 2.0)),
@@ -232,6 +254,7 @@ REFUSED: dict[str, Corruption] = {
     "fps of 10": info(lambda x: x.update(fps=10)),
     "fps of nothing": info(lambda x: x.update(fps=0)),
     "fps of no number": _nan_json("fps", "NaN"),
+    "fps past every float": _nan_json("fps", "1" + 400 * "0"),
     "fps without end": _nan_json("fps", "Infinity"),
     "fps in words": info(lambda x: x.update(fps="20")),
     "another number of episodes": info(lambda x: x.update(total_episodes=9)),
@@ -245,6 +268,15 @@ REFUSED: dict[str, Corruption] = {
         lambda x: x["features"]["observation.images.left"].update(shape=[64, 64, 3])
     ),
     "paths of another version": info(lambda x: x.update(data_path="data/{episode_index}.parquet")),
+    "paths that ask for what a number has not": info(
+        lambda x: x.update(data_path="data/{chunk_index.foo}/{file_index}.parquet")
+    ),
+    "paths that look into a number": info(
+        lambda x: x.update(video_path="{video_key}/{chunk_index[0]}/{file_index}.mp4")
+    ),
+    "info that is endlessly deep": _write("meta/info.json", "[" * 100_000),
+    "statistics that are endlessly deep": _write("meta/stats.json", "[" * 100_000),
+    "a statistic past every float": stats(lambda x: x["action"]["max"].__setitem__(2, 10**400)),
     "info that is no object": _write("meta/info.json", "[]"),
     "info that is no JSON": _write("meta/info.json", "{"),
     "a wrong statistic": stats(lambda x: x["action"]["max"].__setitem__(2, 7.0)),
@@ -280,11 +312,24 @@ def _channels_first(root: Path) -> None:
     edit_json(root, "meta/info.json", change)
 
 
+def _short_names(root: Path) -> None:
+    def change(found: Any) -> None:
+        feature = found["features"]["observation.images.left"]
+        feature.update(shape=[3, 32, 32], names=["c", "h", "w"])
+
+    edit_json(root, "meta/info.json", change)
+
+
 # What everybody reads right.
 READ: dict[str, Corruption] = {
+    "a shape with the channels first and short names": _short_names,
+    "episode numbers as categories": rows(
+        lambda t: t.__setitem__("episode_index", t["episode_index"].astype("category"))
+    ),
     "nothing": lambda root: None,
     "an index without a name": tasks(lambda t: t.rename_axis(None)),
     "a shape with the channels first": _channels_first,
+    "episodes whose tasks are not said": episodes(lambda t: t.__setitem__("tasks", np.nan)),
     "a table of episodes in two files": lambda root: _split_episodes(root),
 }
 

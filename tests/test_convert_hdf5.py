@@ -281,6 +281,7 @@ def test_images_that_libero_stored_upside_down_are_turned(tmp_path):
 )
 def test_liberos_instructions_are_its_benchmarks(tmp_path, name, attributes):
     told = {"problem_info": json.dumps({"language_instruction": "Pick the butter"})}
+    told["macros_image_convention"] = "opengl"
     source = write_hdf5(tmp_path / name, [drawn(6)], langs=[""], attributes=told | attributes)
     convert_hdf5(ConvertDataSettings(files=(source,), out=tmp_path / "out"))
     assert load(tmp_path / "out")[0]["task"] == "pick up the butter"

@@ -84,6 +84,60 @@ def test_an_attribute_of_a_file_that_cannot_be_read_is_named(tmp_path, name, val
         read(file)
 
 
+def _on_the_file(file: Any, env: dict[str, Any]) -> None:
+    file.attrs["macros_image_convention"] = "opengl"
+
+
+def _in_env_args(file: Any, env: dict[str, Any]) -> None:
+    file["data"].attrs["env_args"] = json.dumps({**env, "macros_image_convention": "opengl"})
+
+
+def _in_env_kwargs(file: Any, env: dict[str, Any]) -> None:
+    env["env_kwargs"]["macros_image_convention"] = "opengl"
+    file["data"].attrs["env_args"] = json.dumps(env)
+
+
+@pytest.mark.parametrize("say", [_on_the_file, _in_env_args, _in_env_kwargs])
+def test_orientation_is_read_wherever_a_writer_put_it(tmp_path, say):
+    file = write(tmp_path / "a.hdf5", change=lambda file: say(file, env_args()))
+    assert read(file)[0].facts.upside_down
+
+    def contradict(opened):
+        opened["data"].attrs["macros_image_convention"] = "opencv"
+        say(opened, env_args())
+
+    with pytest.raises(DatasetError, match=r"convention is 'opencv' and 'opengl'.*--images"):
+        read(write(tmp_path / "b.hdf5", change=contradict))
+
+
+@pytest.mark.parametrize("name", ["problem_info", "bddl_file_name"])
+def test_a_libero_file_that_does_not_say_how_its_images_lie_is_refused(tmp_path, name):
+    file = write(tmp_path / "a.hdf5", attributes={name: LIBERO[name]})
+    with pytest.raises(DatasetError, match=r"a\.hdf5 data .*how its images lie.*--images"):
+        read(file)
+    assert read(file, upside_down=True)[0].facts.upside_down
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"env_kwargs": {"control_freq": 20, "controller": "JOINT_VELOCITY"}},
+        {"env_kwargs": {"control_freq": 20, "controller_config": {"type": "JOINT_VELOCITY"}}},
+        {"env_kwargs": {"control_freq": 20}, "controller_configs": {"type": "JOINT_VELOCITY"}},
+    ],
+)
+def test_a_controller_is_read_wherever_a_writer_put_it(tmp_path, env):
+    (demo, *_) = read(write(tmp_path / "a.hdf5", env={"env_name": "Lift", **env}))
+    assert demo.facts.action["kind"] == "joint_velocity"
+
+
+@pytest.mark.parametrize("rate", [10**400, 1e9, -1, "20Hz"])
+def test_a_rate_of_no_arm_is_refused(tmp_path, rate):
+    file = write(tmp_path / "a.hdf5", env=env_args(control_freq=rate))
+    with pytest.raises(DatasetError, match=r"a\.hdf5 data: control_freq is .*steps of a second"):
+        read(file)
+
+
 @pytest.mark.parametrize("value", [empty, lambda: "", lambda: np.array([], "S1")])
 def test_an_empty_attribute_says_nothing(tmp_path, value):
     def change(file):
@@ -192,3 +246,16 @@ def test_parts_of_another_kind_are_refused_by_name(tmp_path, change, message):
 def _replace(file: Any, name: str, value: Any) -> None:
     del file[name]
     file[name] = value
+
+
+@pytest.mark.parametrize("made", ["a group", "nothing"])
+def test_a_mask_that_is_no_list_is_refused(tmp_path, made):
+    def change(file):
+        if made == "a group":
+            file.create_group("mask/train")
+        else:
+            file.create_dataset("mask/train", data=empty())
+
+    file = write(tmp_path / "a.hdf5", change=change)
+    with pytest.raises(DatasetError, match=r"a\.hdf5: mask/train is no list of demonstrations"):
+        list_demos(file, mask="train")

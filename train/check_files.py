@@ -96,6 +96,11 @@ def views(files: DatasetFiles) -> Found:
     for view in files.views:
         if view not in files.recorded_views:
             yield info, f"the view {view} is listed, but no episode has it", AGAIN
+    shown: dict[Path, str] = {}
+    for view in files.recorded_views:
+        for file in files.video_files(view):
+            if shown.setdefault(file, view) != view:
+                yield str(file), f"it is named for {shown[file]} and for {view}", AGAIN
     for folder in sorted((files.root / "videos").glob("*")):
         if folder.name not in files.info["features"]:
             yield str(folder), "this view's videos are there, info.json does not list it", AGAIN
@@ -130,7 +135,7 @@ def instructions(files: DatasetFiles) -> Found:
     listed = dict(zip(files.episodes["episode_index"], files.episodes["tasks"], strict=True))
     for task, episode in pairs.tolist():
         words = listed.get(episode)
-        said = [words] if isinstance(words, str) else list(() if words is None else words)
+        said = [words] if isinstance(words, str) else list(words if np.iterable(words) else ())
         if said and files.tasks.get(task, said[0]) not in said:
             what = (
                 f"episode {episode} is {files.tasks[task]!r} by its rows, {said} by meta/episodes"

@@ -99,7 +99,7 @@ def statistics(files: DatasetFiles) -> Found:
         for name, expected in true.items():
             try:
                 said = np.asarray(stats[feature].get(name, []), np.float64)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 yield where, f"{feature}.{name} holds no numbers", fix
                 continue
             if said.shape != expected.shape:

@@ -20,6 +20,8 @@ from vp_agent.train.clips import Clip, decode
 _STATE = "observation.state"
 _EPISODE_COLUMNS = ("episode_index", "length", "dataset_from_index", "dataset_to_index")
 _EPISODE_COLUMNS += ("data/chunk_index", "data/file_index")
+_MOST_HZ = 1e6  # no camera is faster, and whole numbers of JSON may be longer than any float
+_NO_FORMAT = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 _PLACE = ("chunk_index", "file_index")  # what names an episode's file
 _COUNTS = ("frame_index", "episode_index", "index", "task_index")  # whole numbers of every row
 
@@ -38,7 +40,7 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text())
     except FileNotFoundError:
         raise Unreadable(file, "is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Unreadable(file, f"cannot be read ({error})") from error
 
 
@@ -48,7 +50,8 @@ def whole_numbers(values: Any, *, file: Path, name: str) -> np.ndarray:
     if found.dtype.kind in "iu" and found.ndim == 1:
         return found.astype(np.int64)
     for row, value in enumerate(found.tolist()):
-        if not isinstance(value, int | float) or value != value or value != int(value):
+        whole = isinstance(value, int | float) and abs(value) < 2**63 and value == int(value)
+        if not whole:  # NaN and inf are not below anything
             raise Unreadable(file, f"{name} of row {row} is {value!r}, expected a whole number")
     return found.astype(np.int64)
 
@@ -104,8 +107,8 @@ class DatasetFiles:
                 raise Unreadable(file, f"no {name!r}")
             if not isinstance(info[name], kind) or isinstance(info[name], bool):
                 raise Unreadable(file, f"{name} is {info[name]!r:.60}")
-        if not 0 < info["fps"] < float("inf"):
-            raise Unreadable(file, f"fps is {info['fps']!r}, expected a positive number")
+        if not 0 < info["fps"] <= _MOST_HZ:
+            raise Unreadable(file, f"fps is {info['fps']!r:.60}, expected 0 to {_MOST_HZ:g}")
         return info
 
     @cached_property
@@ -151,6 +154,10 @@ class DatasetFiles:
                 if name not in table:
                     raise Unreadable(file, f"no column {name!r}")
             for name in table:
+                if str(name).endswith("_timestamp"):
+                    for value in table[name].tolist():
+                        if not isinstance(value, float | int | None):
+                            raise Unreadable(file, f"{name} is {value!r:.40}, expected a number")
                 if name in _EPISODE_COLUMNS or str(name).endswith(_PLACE):
                     table[name] = whole_numbers(table[name], file=file, name=name)
             tables.append(table[[name for name in table if not name.startswith("stats/")]])
@@ -221,7 +228,7 @@ class DatasetFiles:
     def _named(self, pattern: str, **numbers: Any) -> Path:
         try:
             return self.root / self.info[pattern].format(**numbers)
-        except (KeyError, IndexError, ValueError) as error:  # of another version of the format
+        except _NO_FORMAT as error:  # of another version of the format
             info = self.root / "meta/info.json"
             raise Unreadable(info, f"{pattern} {self.info[pattern]!r} asks for {error}") from error
 
@@ -291,13 +298,15 @@ class DatasetFiles:
     def columns_of(self, file: Path, names: list[str]) -> dict[str, np.ndarray]:
         """Columns of one file: numbers (N,) and vectors (N, D)."""
         compute: Any = need("pyarrow.compute", extra="lerobot")
+        types: Any = need("pyarrow.types", extra="lerobot")
         table, columns = self.parquet(file, columns=names), {}
         for name in names:
             if name not in table.column_names:
                 raise Unreadable(file, f"no column {name!r}")
             values = table[name]
             count = name in (*_COUNTS, "timestamp")
-            if hasattr(values.type, "value_type"):  # lists
+            kind = values.type
+            if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
                 found = compute.unique(compute.list_value_length(values)).to_pylist()
                 widths = sorted(width or 0 for width in found)
                 if len(widths) > 1:
@@ -325,12 +334,17 @@ class DatasetFiles:
     def parquet(self, file: Path, *, columns: list[str] | None = None) -> Any:
         """A file's table, or those of the `columns` that it has."""
         parquet: Any = need("pyarrow.parquet", extra="lerobot")
+        arrow: Any = need("pyarrow", extra="lerobot")
         if not file.is_file():
             raise Unreadable(file, "is missing")
         try:
-            return parquet.ParquetFile(file).read(columns=columns)
-        except (OSError, ValueError) as error:  # pyarrow's own errors are both
+            table = parquet.ParquetFile(file).read(columns=columns)
+        except (OSError, ValueError, arrow.ArrowException) as error:
             raise Unreadable(file, f"cannot be read ({error})") from error
+        for name in table.column_names:
+            if table.column_names.count(name) > 1:
+                raise Unreadable(file, f"it has the column {name!r} twice")
+        return table
 
     @cached_property
     def clips(self) -> list[Clip]:

@@ -18,6 +18,9 @@ from vp_agent.train.hdf5_attributes import read_object, read_text, told_object, 
 # The renderer's first row is the lowest. robomimic and RoboCasa turn images upright before they
 # store them; LIBERO does not, and says so.
 _UPSIDE_DOWN = {"opengl": True, "opencv": False}
+_CONVENTION = "macros_image_convention"
+_LIBEROS = ("problem_info", "bddl_file_name")  # attributes that no other writer has
+_MOST_HZ = 1000  # no arm is steered faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +72,23 @@ def read_facts(data: Any, file: Path, told: Told) -> FileFacts:
             "convert_robosuite.py first"
         )
     kwargs = told_object(env.get("env_kwargs"), f"{place}: env_args env_kwargs")
-    configs = kwargs.get("controller_configs")
     return FileFacts(
         task=task_of(data, file),
         instruction=told.instruction or _libero_instruction(data, file),
         control_hz=_control_hz(kwargs.get("control_freq"), told.control_hz, place=place),
         robot=_robot(kwargs.get("robots"), place=place),
-        upside_down=_upside_down(data, told.upside_down, place=place),
-        action=settle_action(configs, told.action_kind, place=place),
+        upside_down=_upside_down(data, env, told.upside_down, place=place),
+        action=settle_action(_controller(env, kwargs), told.action_kind, place=place),
     )
+
+
+def _controller(env: Mapping[str, Any], kwargs: Mapping[str, Any]) -> Any:
+    """The controller's settings, wherever a writer put them: robosuite's own place comes first."""
+    for of in (kwargs, env):
+        for name in ("controller_configs", "controller_config", "controller"):
+            if of.get(name):
+                return of[name]
+    return None
 
 
 def _control_hz(said: Any, told: float | None, *, place: str) -> int:
@@ -90,16 +101,16 @@ def _control_hz(said: Any, told: float | None, *, place: str) -> int:
         said = told
     try:
         rate = math.nan if isinstance(said, bool) else float(said)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = math.nan
-    if not rate > 0 or math.isinf(rate):
+    if not 0 < rate <= _MOST_HZ:
         raise DatasetError(
             f"{place}: control_freq is {said!r:.60}, expected the steps of a second; download the "
             "file again, or correct its env_args"
         )
     if rate != int(rate):
         raise DatasetError(
-            f"{place}: control_freq is {rate:g}; LeRobot's format keeps whole frames per second "
+            f"{place}: control_freq is {rate}; LeRobot's format keeps whole frames per second "
             "only, and rounding would move every frame: resample the demonstrations to a whole rate"
         )
     if told is not None and told != rate:
@@ -115,16 +126,30 @@ def _robot(robots: Any, *, place: str) -> str:
     return "+".join(name for name in told if name) or "panda"
 
 
-def _upside_down(data: Any, told: bool | None, *, place: str) -> bool:
+def _upside_down(data: Any, env: Mapping[str, Any], told: bool | None, *, place: str) -> bool:
     if told is not None:
         return told
-    said = read_text(data, "macros_image_convention", place=place).strip()
-    if said and said not in _UPSIDE_DOWN:
+    kwargs = told_object(env.get("env_kwargs"), f"{place}: env_args env_kwargs")
+    said = {
+        read_text(data, _CONVENTION, place=place).strip(),
+        read_text(data.file, _CONVENTION, place=place).strip(),
+        *(told_text(of.get(_CONVENTION), f"{place}: {_CONVENTION}") for of in (env, kwargs)),
+    } - {""}
+    for word in said:
+        if word not in _UPSIDE_DOWN or len(said) > 1:
+            words = " and ".join(sorted(map(repr, said)))
+            raise DatasetError(
+                f"{place}: {_CONVENTION} is {words}{closest(word, _UPSIDE_DOWN)}; expected "
+                f"{' or '.join(_UPSIDE_DOWN)}; if you know how images lie: --images upright"
+            )
+    libero = [name for name in _LIBEROS if read_text(data, name, place=place).strip()]
+    if not said and libero:
         raise DatasetError(
-            f"{place}: macros_image_convention is {said!r}{closest(said, _UPSIDE_DOWN)}; expected "
-            f"{' or '.join(_UPSIDE_DOWN)}; if you know how images lie: --images upright"
+            f"{place} has LIBERO's {libero[0]}, but no {_CONVENTION}, so it does not say how its "
+            "images lie; LIBERO's own are --images 'upside down', rendered again they may be "
+            "--images upright"
         )
-    return _UPSIDE_DOWN[said or "opencv"]
+    return _UPSIDE_DOWN[said.pop() if said else "opencv"]
 
 
 def _libero_instruction(data: Any, file: Path) -> str:

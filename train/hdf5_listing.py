@@ -93,6 +93,8 @@ def _masked(masks: Mapping[str, Any], mask: str, names: list[str], file: Path) -
             f"{', '.join(sorted(masks)) or 'none'}"
         )
     with reading(f"{file} mask/{mask}"):
+        if getattr(masks[mask], "shape", None) is None:  # a group, or h5py's Empty
+            raise DatasetError(f"{file}: mask/{mask} is no list of demonstrations")
         listed = np.asarray(masks[mask][()]).reshape(-1).tolist()
     wanted = {name.decode(errors="replace") if isinstance(name, bytes) else name for name in listed}
     for name in wanted - set(names):

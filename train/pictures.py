@@ -21,6 +21,7 @@ from vp_agent.train.dataset_files import DatasetFiles, Unreadable
 from vp_agent.train.video_decoder import video_backend
 
 _TOLERANCE_S = 1e-4  # LeRobot's own, between the time asked for and a frame's
+_CHANNELS = ("channels", "channel", "c")
 # Pillow's modes that hold no more than RGB in 8 bits; those with an A, transparency besides.
 _WHOLE = ("RGB", "L", "1", "P", "RGBA", "LA", "PA")
 
@@ -30,10 +31,9 @@ def image_size(feature: Mapping[str, Any]) -> tuple[int, int, int]:
     shape, names = tuple(feature["shape"]), feature.get("names")
     if len(shape) != 3:
         raise DatasetError(f"an image has shape {shape}, expected height, width and channels")
-    if isinstance(names, list) and len(names) == 3:
-        first = str(names[0]).startswith("channel")
-    else:
-        first = shape[2] > 4 >= shape[0]
+    named = [str(name).lower() in _CHANNELS for name in names] if isinstance(names, list) else []
+    said = len(named) == 3 and named[0] != named[2]  # else the names say nothing of the channels
+    first = named[0] if said else shape[2] > 4 >= shape[0]
     return (shape[1], shape[2], shape[0]) if first else shape
 
 
