@@ -17,6 +17,7 @@ from vp_agent.verbs import VERBS, Verb
 # user's to mend, not a bug.
 _OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG}
 _OS_ERRORS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
+_OS_ERRORS |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 _Entry = Verb | tuple[str, Mapping[str, Verb]]  # a verb, or verbs of a verb's own
 
