@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vp_agent.agent_config import AgentConfig
 from vp_agent.errors import require
+from vp_agent.presets import baseline_preset, preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,15 @@ class TrainSettings:
     """Go on with the run in --out."""
     plan: bool = False
     """Print the memory, FLOPs and days that this command would take, and do nothing else."""
+
+    @property
+    def preset_config(self) -> AgentConfig:
+        """The configuration of fresh weights, and of those from Stable Video Diffusion."""
+        name = self.preset or "svd-robocasa"
+        config = preset(name) if self.policy == "video" else baseline_preset(self.policy, name)
+        return config.replace(
+            views=self.views or config.views, resolution=self.resolution or config.resolution
+        )
 
     def __post_init__(self) -> None:
         count = len(self.datasets)
