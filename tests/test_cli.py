@@ -298,6 +298,12 @@ def test_the_tier_is_checked_against_the_agents_before_it_is_loaded(tmp_path, ag
         ("train --data a --out b --resolution 64", "--resolution takes INT INT, not '64'"),
         ("train --data a --out b --resolution 64 x", "--resolution takes INT INT, not '64', 'x'"),
         ("collect --env a --out b --episodes 1 --resolution 64 0", "both > 0, not (64, 0)"),
+        (
+            "train --data a --out b --stage vae --preset x --betas 0.9 7",
+            "--betas must be in [0, 1)",
+        ),
+        ("bench --preset tiny-lift --out /", "/ is a folder; --out is the file to write"),
+        ("--verison", "did you mean '--version'?"),
         ("train --data a --out b --lr fast", "--lr takes a number, not 'fast'"),
         ("train --data a --out b --steps", "--steps needs a value"),
         ("train --data a --out b --betas 0.9", "--betas needs 2 values"),

@@ -207,6 +207,10 @@ class TrainSettings:
         for name in ("holdout", "ema_decay"):
             value, flag = getattr(self, name), name.replace("_", "-")
             require(0 <= value < 1, f"--{flag} must be in [0, 1), got {value}")
+        require(
+            all(0 <= beta < 1 for beta in self.betas),
+            f"--betas must be in [0, 1), got {self.betas}",
+        )
         for name in ("lr", "head_lr", "eps", "clip_norm"):
             value, flag = getattr(self, name), name.replace("_", "-")
             require(value > 0, f"--{flag} must be > 0, got {value}")

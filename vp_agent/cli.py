@@ -66,7 +66,8 @@ def _run_verb(arguments: list[str], verbs: Mapping[str, _Entry], prog: str) -> i
     name, flags = arguments[0], arguments[1:]
     if name not in verbs:
         known = f"(verbs: {', '.join(verbs)})"
-        raise UnknownNameError(f"no verb {name!r}{closest(name, verbs)} {known}")
+        near = closest(name, [*verbs, "--help", "--version"])
+        raise UnknownNameError(f"no verb {name!r}{near} {known}")
     verb = verbs[name]
     if not isinstance(verb, Verb):
         return _run_verb(flags, verb[1], f"{prog} {name}")

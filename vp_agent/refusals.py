@@ -54,6 +54,13 @@ def check_tier(agent: str, tier: str) -> None:
         )
 
 
+def check_file(path: Path) -> None:
+    """Refuses a file to write that is a folder, or whose folder cannot be made."""
+    if path.is_dir():
+        raise OutputExistsError(f"{path} is a folder; --out is the file to write")
+    check_makeable(path.parent)
+
+
 def check_training(settings: TrainSettings) -> None:
     """Refuses a used run folder, one that cannot be made, and what `check_sources` refuses."""
     out = settings.out
