@@ -98,7 +98,7 @@ class CollectSettings:
         if self.env not in gym.registry:
             known = [name for name in gym.registry if name.startswith(_WITH_EXPERTS)]
             raise UnknownNameError(
-                f"no environment {self.env!r}{closest(self.env, known)} List: vp-agent envs"
+                f"no environment {self.env!r}{closest(self.env, known)} (list them: vp-agent envs)"
             )
         return gym.spec(self.env).kwargs.get("task", self.env)
 
