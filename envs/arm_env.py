@@ -292,7 +292,7 @@ def check_name(what: str, name: Any, known: Sequence[str] | Mapping[str, Any]) -
     """Raises `UnknownNameError` unless `name` is one of `known`."""
     if name not in known:
         raise UnknownNameError(
-            f"no {what} {name!r}{closest(str(name), known)} Known: {', '.join(known)}"
+            f"no {what} {name!r}{closest(str(name), known)}; known: {', '.join(known)}"
         )
 
 

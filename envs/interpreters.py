@@ -119,7 +119,7 @@ def read_places() -> dict[str, Place]:
     for name, entry in content.items():
         if name not in families:
             raise UnknownNameError(
-                f"{path}: no family {name!r}{closest(name, families)} Known: {', '.join(families)}"
+                f"{path}: no family {name!r}{closest(name, families)}; known: {', '.join(families)}"
             )
         places[name] = _place(entry, f"{path}, [{name}]", path.parent)
     return places
@@ -132,7 +132,7 @@ def _place(entry: Any, where: str, folder: Path) -> Place:
     for key, value in entry.items():
         if key not in known:
             raise ConfigError(
-                f"{where}: no setting {key!r}{closest(key, known)} Known: {', '.join(known)}"
+                f"{where}: no setting {key!r}{closest(key, known)}; known: {', '.join(known)}"
             )
         if not isinstance(value, known[key]) or isinstance(value, bool):
             raise ConfigError(f"{where}: {key} = {value!r} is of the wrong type")

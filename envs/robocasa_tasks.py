@@ -95,7 +95,7 @@ def find_task(name: str) -> Task:
                 f"{name!r} is RoboCasa 1.0's name; here the task is {task.name!r}, "
                 f"with either version: RoboCasa-{task.name}-v0"
             )
-    raise UnknownNameError(f"no task {name!r}{closest(name, TASKS)} Known: {', '.join(TASKS)}")
+    raise UnknownNameError(f"no task {name!r}{closest(name, TASKS)}; known: {', '.join(TASKS)}")
 
 
 def checked_scene(scene: Any, task: Task) -> Scene:

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import inspect
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from journals import evaluation, outcomes
 
 from vp_agent.cli import main
 from vp_agent.errors import ConfigError
+from vp_agent.files import check_makeable
 from vp_agent.flags import check_names
 from vp_agent.train.settings import TrainSettings
 from vp_agent.verbs import DATA_VERBS, VERBS, EnvsSettings, Verb
@@ -85,16 +87,36 @@ def test_a_used_output_folder_is_refused_without_resume(
     assert [path.name for path in tmp_path.iterdir()] == ["journal.jsonl"]
 
 
-@pytest.mark.parametrize("verb", ["eval", "report"])
-def test_an_output_folder_that_is_a_file_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+@pytest.mark.parametrize("below", ["", "sub", "sub/sub"])
+@pytest.mark.parametrize("verb", ["eval", "report", "train", "collect", "data convert", "demo"])
+def test_an_output_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, below: str
 ) -> None:
     (tmp_path / "file").write_text("precious")
     flown = str(evaluation(tmp_path / "flown", outcomes("OpenDrawer", "+")))
-    what = {"eval": ["--agent", "hold-still", "--env", "pilots:Reach-v0"], "report": [flown]}
-    assert main([verb, *what[verb], "--out", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    what = {
+        "eval": ["--agent", "hold-still", "--env", "pilots:Reach-v0"],
+        "report": [flown],
+        "train": ["--stage", "joint", "--preset", "tiny-lift", "--data", flown],
+        "collect": ["--env", "Robosuite-Lift-v0", "--episodes", "1"],
+        "data convert": [str(tmp_path / "file")],
+        "demo": [],
+    }
+    out = str(tmp_path / "file" / below)
+    assert main([*verb.split(), *what[verb], "--out", out]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(tmp_path / "file") in error
+    assert "Errno" not in error
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_an_output_that_may_not_be_written_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(ConfigError, match=r"nothing may be written in .*give another path"):
+        check_makeable(tmp_path / "new" / "run")
 
 
 def test_the_demo_does_not_replace_a_folder_that_is_not_a_demo(
@@ -219,6 +241,14 @@ def test_what_is_cheap_to_refuse_is_refused_before_anything_heavy_is_loaded(tmp_
     (used / "notes.txt").write_text("precious")
     new, lift = str(tmp_path / "new"), ["--env", "Robosuite-Lift-v0"]
     start = ["train", "--stage", "joint", "--preset", "tiny-lift"]
+    data = str(tmp_path / "data")
+    about = {"fps": 20, "codebase_version": "v3.0", "features": {}}
+    about |= {"data_path": "{chunk_index}", "video_path": "{chunk_index}", "total_episodes": 1}
+    for view in ("left", "gripper"):
+        shape = {"dtype": "video", "shape": [64, 64, 3]}
+        about["features"][f"observation.images.{view}"] = shape
+    (tmp_path / "data" / "meta").mkdir(parents=True)
+    (tmp_path / "data" / "meta" / "info.json").write_text(json.dumps(about))
     refused = {
         ("eval", "--agent", "packaged:lift", *lift, "--out", str(used)): "is not empty",
         ("eval", "--agent", "packaged:lift", "--env", "Lift", "--out", new): "no environment",
@@ -228,6 +258,12 @@ def test_what_is_cheap_to_refuse_is_refused_before_anything_heavy_is_loaded(tmp_
         ("demo", "--agent", "nobody"): "no agent folder",
         (*start, "--data", str(used), "--out", str(used)): "give --resume or another --out",
         (*start, "--data", str(tmp_path / "gone"), "--out", new): "gone is not there",
+        (*start, "--data", str(used), "--out", new): "is not a LeRobot dataset",
+        (*start, "--data", data, "--out", new, "--views", "lfet"): "did you mean 'left'",
+        (*start, "--data", data, "--out", new, "--resolution", "63", "64"): "multiples of 16",
+        (*start, "--data", data, "--out", new, "--resolution", "0", "0"): "must be positive",
+        (*start, "--data", data, "--out", new, "--resume"): "is not a run folder; drop --resume",
+        ("data", "cache", "--preset", "tiny-lift", "--data", str(used)): "is not a LeRobot dataset",
         (*start[:-1], "tiny-lfit", "--data", "a/b", "--out", new): "did you mean 'tiny-lift'",
         ("convert", str(used / "no.ckpt"), "--out", new): "no.ckpt is not there",
         ("collect", "--env", "Lift", "--episodes", "1", "--out", new): "no environment",
@@ -242,7 +278,7 @@ def test_what_is_cheap_to_refuse_is_refused_before_anything_heavy_is_loaded(tmp_
     assert len(lines) == len(refused)
     for line, words in zip(lines, refused.values(), strict=True):
         assert words in line
-    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "used"]
 
 
 def test_the_tier_is_checked_against_the_agents_before_it_is_loaded(tmp_path, agent_folder) -> None:
@@ -258,7 +294,19 @@ def test_the_tier_is_checked_against_the_agents_before_it_is_loaded(tmp_path, ag
         ("eval --agnt x --env y --out z", "no flag '--agnt'; did you mean '--agent'?"),
         ("eval --agent x --no-fresh_env --bach 3", "no flag '--bach'; did you mean '--batch'?"),
         ("eval --agent x", "vp-agent eval needs --out"),
-        ("bench --agent x --repeats many", "--repeats: invalid literal for int()"),
+        ("bench --agent x --repeats many", "--repeats takes a whole number, not 'many'"),
+        ("train --data a --out b --resolution 64", "--resolution takes INT INT, not '64'"),
+        ("train --data a --out b --resolution 64 x", "--resolution takes INT INT, not '64', 'x'"),
+        ("collect --env a --out b --episodes 1 --resolution 64 0", "both > 0, not (64, 0)"),
+        (
+            "train --data a --out b --stage vae --preset x --betas 0.9 7",
+            "--betas must be in [0, 1)",
+        ),
+        ("bench --preset tiny-lift --out /", "/ is a folder; --out is the file to write"),
+        ("--verison", "did you mean '--version'?"),
+        ("train --data a --out b --lr fast", "--lr takes a number, not 'fast'"),
+        ("train --data a --out b --steps", "--steps needs a value"),
+        ("train --data a --out b --betas 0.9", "--betas needs 2 values"),
         ("train --data a --out b --stage vdeo", "'vdeo' for argument '--stage'"),
         ("train --data a --out b --stage vdeo", "; did you mean 'video'?"),
         ("eval stray --agent x --out y", "Unrecognized options: stray"),

@@ -52,13 +52,8 @@ class CacheSettings:
 
 def cache(settings: CacheSettings) -> list[Path]:
     """Does this process's share; returns the folders that are whole then."""
-    from vp_agent.device import choose_device
-    from vp_agent.train.decoding import check_decoding
-    from vp_agent.train.latent_cache import Variants, encode_instructions, shelves
-    from vp_agent.train.mixture import open_mixture
+    from vp_agent.refusals import check_sources
     from vp_agent.train.settings import TrainSettings
-    from vp_agent.train.shelf import fill
-    from vp_agent.train.stages import start_video_model
 
     train = TrainSettings(
         stage="video",
@@ -70,6 +65,15 @@ def cache(settings: CacheSettings) -> list[Path]:
         jitter=settings.jitter,
         cache_variants=settings.cache_variants,
     )
+    check_sources(train)
+    # torch, not needed for what is refused
+    from vp_agent.device import choose_device
+    from vp_agent.train.decoding import check_decoding
+    from vp_agent.train.latent_cache import Variants, encode_instructions, shelves
+    from vp_agent.train.mixture import open_mixture
+    from vp_agent.train.shelf import fill
+    from vp_agent.train.stages import start_video_model
+
     device = choose_device(settings.device)
     model = start_video_model(train).to(device).requires_grad_(False).eval()
     variants = Variants.of(model, count=settings.cache_variants, jitter=settings.jitter)

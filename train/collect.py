@@ -27,6 +27,7 @@ from vp_agent.envs.rendering import RenderQuality
 from vp_agent.envs.tabletop_words import TASKS as TABLETOP_TASKS
 from vp_agent.envs.tabletop_words import read_instruction
 from vp_agent.errors import ConfigError, SimulatorError, UnknownNameError, closest, need
+from vp_agent.images import check_resolution
 from vp_agent.processes import die_with_parent
 from vp_agent.train.action_meaning import OURS
 from vp_agent.train.partial import open_partial
@@ -87,6 +88,7 @@ class CollectSettings:
             raise ConfigError(f"disturb is a share between 0 and 1, not {self.disturb}")
         if not self.views:
             raise ConfigError("views must name at least one camera view")
+        check_resolution(self.resolution)
         if self.seed < 0:
             raise ConfigError(f"seed must be at least 0, not {self.seed}")
 
@@ -96,7 +98,7 @@ class CollectSettings:
         if self.env not in gym.registry:
             known = [name for name in gym.registry if name.startswith(_WITH_EXPERTS)]
             raise UnknownNameError(
-                f"no environment {self.env!r}{closest(self.env, known)} List: vp-agent envs"
+                f"no environment {self.env!r}{closest(self.env, known)} (list them: vp-agent envs)"
             )
         return gym.spec(self.env).kwargs.get("task", self.env)
 

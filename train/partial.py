@@ -9,7 +9,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vp_agent.errors import ConfigError, OutputExistsError, VPAgentError
-from vp_agent.files import write_json
+from vp_agent.files import check_makeable, write_json
 
 LOCK = ".lock"
 
@@ -46,9 +46,10 @@ def open_partial(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Ite
 
 
 def check_unused(out: Path) -> None:
-    """Raises `OutputExistsError` if `out` is there, be it as a link to nothing."""
+    """Refuses an `out` that is there, be it as a link to nothing, or cannot be made."""
     if out.exists() or out.is_symlink():
         raise OutputExistsError(f"{out} exists already; give another --out or remove it")
+    check_makeable(out)
 
 
 def _begun(partial: Path, identity: Mapping[str, Any], *, resume: bool) -> Path:

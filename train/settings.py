@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vp_agent.agent_config import AgentConfig
 from vp_agent.errors import require
+from vp_agent.presets import baseline_preset, preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +142,15 @@ class TrainSettings:
     plan: bool = False
     """Print the memory, FLOPs and days that this command would take, and do nothing else."""
 
+    @property
+    def preset_config(self) -> AgentConfig:
+        """The configuration of fresh weights, and of those from Stable Video Diffusion."""
+        name = self.preset or "svd-robocasa"
+        config = preset(name) if self.policy == "video" else baseline_preset(self.policy, name)
+        return config.replace(
+            views=self.views or config.views, resolution=self.resolution or config.resolution
+        )
+
     def __post_init__(self) -> None:
         count = len(self.datasets)
         require(count > 0, "--data names no dataset")
@@ -196,6 +207,10 @@ class TrainSettings:
         for name in ("holdout", "ema_decay"):
             value, flag = getattr(self, name), name.replace("_", "-")
             require(0 <= value < 1, f"--{flag} must be in [0, 1), got {value}")
+        require(
+            all(0 <= beta < 1 for beta in self.betas),
+            f"--betas must be in [0, 1), got {self.betas}",
+        )
         for name in ("lr", "head_lr", "eps", "clip_norm"):
             value, flag = getattr(self, name), name.replace("_", "-")
             require(value > 0, f"--{flag} must be > 0, got {value}")

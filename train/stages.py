@@ -7,6 +7,7 @@ from torch import nn
 
 from vp_agent.checkpoints.svd import start_from_svd
 from vp_agent.checkpoints.vision import start_from_encoder
+from vp_agent.config import VideoPolicyConfig
 from vp_agent.diffusion_policy_config import DiffusionPolicyConfig
 from vp_agent.errors import ConfigError
 from vp_agent.folder import AnyPolicy, load_agent, load_any_agent
@@ -14,7 +15,6 @@ from vp_agent.locate import locate
 from vp_agent.model.diffusion_policy import DiffusionPolicy
 from vp_agent.model.shortcuts import freeze_idle
 from vp_agent.model.video_policy import VideoPolicy
-from vp_agent.presets import baseline_preset, preset
 from vp_agent.randomness import mix
 from vp_agent.train.batches import Batch
 from vp_agent.train.lora import add_lora
@@ -87,10 +87,8 @@ def start_model(settings: TrainSettings) -> AnyPolicy:
                 "both the same"
             )
         return model
-    config = baseline_preset(settings.policy, settings.preset or "svd-robocasa")
-    config = config.replace(
-        views=settings.views or config.views, resolution=settings.resolution or config.resolution
-    )
+    config = settings.preset_config
+    assert isinstance(config, DiffusionPolicyConfig)
     return _fresh(config, settings)
 
 
@@ -107,10 +105,8 @@ def start_video_model(settings: TrainSettings) -> VideoPolicy:
     """The same where the settings ask for a Video Policy."""
     if settings.init is not None and not settings.from_svd:
         return load_agent(locate(settings.init), resolution=settings.resolution)
-    config = preset(settings.preset or "svd-robocasa")
-    config = config.replace(
-        views=settings.views or config.views, resolution=settings.resolution or config.resolution
-    )
+    config = settings.preset_config
+    assert isinstance(config, VideoPolicyConfig)
     if settings.from_svd:
         return start_from_svd(
             config, svd=str(settings.init), text=settings.text_encoder, seed=settings.seed

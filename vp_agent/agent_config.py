@@ -88,6 +88,7 @@ class AgentConfig:
         """Raises `ConfigError` where fields that every kind has do not fit together."""
         require(len(self.views) > 0, "views must name at least one camera")
         require(len(set(self.views)) == len(self.views), f"views repeat: {self.views}")
+        require(min(self.resolution) > 0, f"resolution must be positive, got {self.resolution}")
         require(
             0 < self.execute <= self.horizon,
             f"execute must be in 1..horizon={self.horizon}, got {self.execute}",

@@ -17,6 +17,7 @@ from vp_agent.verbs import VERBS, Verb
 # user's to mend, not a bug.
 _OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG}
 _OS_ERRORS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
+_OS_ERRORS |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 _Entry = Verb | tuple[str, Mapping[str, Verb]]  # a verb, or verbs of a verb's own
 
@@ -65,7 +66,8 @@ def _run_verb(arguments: list[str], verbs: Mapping[str, _Entry], prog: str) -> i
     name, flags = arguments[0], arguments[1:]
     if name not in verbs:
         known = f"(verbs: {', '.join(verbs)})"
-        raise UnknownNameError(f"no verb {name!r}{closest(name, verbs)} {known}")
+        near = closest(name, [*verbs, "--help", "--version"])
+        raise UnknownNameError(f"no verb {name!r}{near} {known}")
     verb = verbs[name]
     if not isinstance(verb, Verb):
         return _run_verb(flags, verb[1], f"{prog} {name}")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vp_agent.errors import OutputExistsError, VPAgentError
+from vp_agent.errors import ConfigError, OutputExistsError, VPAgentError
 
 MANIFEST = "manifest.json"
 
@@ -32,6 +32,22 @@ def _keep_mode(old: Path, new: Path) -> None:
     """
     if old.exists():
         os.chmod(new, stat.S_IMODE(old.stat().st_mode))
+
+
+def check_makeable(path: Path) -> None:
+    """Refuses an output that cannot be made, before hours are spent on what goes there.
+
+    Raises:
+        OutputExistsError: something that is no folder is in its way.
+        ConfigError: nothing may be written there.
+    """
+    at = Path(path)
+    while not (at.exists() or at.is_symlink()):
+        at = at.parent
+    if not at.is_dir():
+        raise OutputExistsError(f"{at} is no folder; {path} is to be one, give another path")
+    if not os.access(at, os.W_OK | os.X_OK):
+        raise ConfigError(f"nothing may be written in {at}; give another path than {path}")
 
 
 @contextmanager
@@ -59,6 +75,7 @@ def atomic_dir(target: Path, *, replaces: str | None = None) -> Iterator[Path]:
             raise OutputExistsError(
                 f"{target} is not empty{lacks}; remove it or choose another folder"
             )
+    check_makeable(target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp = _sibling(target, "tmp")
     tmp.mkdir()

@@ -15,6 +15,14 @@ Settings = TypeVar("Settings")
 
 # Without it a flag that may be left out says {None}|{[STR [STR ...]]} in the help.
 CONFIG = (tyro.conf.DisallowNone,)
+# What tyro and Python say of a value that does not fit, and what we say.
+_WORDS = {
+    r"Error parsing (\S+): invalid literal for int.*?: (.*)": r"\1 takes a whole number, not \2",
+    r"Error parsing (\S+): could not convert .* float: (.*)": r"\1 takes a number, not \2",
+    r"Error parsing (\S+): no .* \{(.*?)\} .*? from \[(.*?)\]\. .*": r"\1 takes \2, not \3",
+    r"Missing value for argument '(\S+)'\. Expected 1 values\.": r"\1 needs a value",
+    r"Missing value for argument '(\S+)'\. Expected (\d+) values\.": r"\1 needs \2 values",
+}
 _POSITIONAL = get_args(tyro.conf.Positional[int])[1]
 
 
@@ -37,7 +45,7 @@ def parse(settings: type[Settings], arguments: Sequence[str], *, prog: str) -> S
         if not stop.code:
             raise
         ours = next((e for e in _before(stop) if isinstance(e, VPAgentError)), None)
-        what = _with_suggestion(_in_one_line(said.getvalue()))
+        what = _with_suggestion(_plainly(_in_one_line(said.getvalue())))
         raise ours or FlagError(f"{what} (all: {prog} --help)") from None
 
 
@@ -79,6 +87,13 @@ def _before(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _plainly(what: str) -> str:
+    """A value that does not fit, in words about the flag."""
+    for theirs, ours in _WORDS.items():
+        what = re.sub(f"^{theirs}$", ours, what)
+    return what
 
 
 def _with_suggestion(what: str) -> str:

@@ -207,12 +207,14 @@ def _bench() -> tuple[type[Any], Callable[[Any], object]]:
     from vp_agent.bench_settings import BenchSettings
 
     def call(settings: BenchSettings) -> None:
-        from vp_agent.refusals import check_preset, check_tier
+        from vp_agent.refusals import check_file, check_preset, check_tier
 
         if settings.preset is not None:
             check_preset(settings.preset)
         else:
             check_tier(str(settings.agent), settings.tier)
+        if settings.out is not None:
+            check_file(settings.out)
         from vp_agent.bench import bench  # torch, not needed for --help
 
         bench(settings)

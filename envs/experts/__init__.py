@@ -37,6 +37,6 @@ def expert_for(task: str) -> Expert:
     }
     if task not in experts:
         raise UnknownNameError(
-            f"no scripted expert for {task!r}{closest(task, experts)} Known: {', '.join(experts)}"
+            f"no scripted expert for {task!r}{closest(task, experts)}; known: {', '.join(experts)}"
         )
     return experts[task]()

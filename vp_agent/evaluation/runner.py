@@ -28,6 +28,7 @@ from vp_agent.evaluation.record import Identity
 from vp_agent.evaluation.recording import Recording
 from vp_agent.evaluation.results import write_results
 from vp_agent.evaluation.suites import Episode, Suite, one_environment, suite
+from vp_agent.files import check_makeable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +161,8 @@ def evaluate(settings: EvalSettings) -> dict[str, Any]:
 
 
 def check_output(settings: EvalSettings) -> None:
-    """Refuses a used output folder unless its journal is to go on."""
+    """Refuses a used output folder unless its journal is to go on, and one that cannot be made."""
+    check_makeable(settings.out)
     if _holds_something(settings.out) and not settings.resume:
         raise OutputExistsError(
             f"{settings.out} is not empty; add --resume to go on with its journal, or choose "

@@ -9,7 +9,7 @@ from vp_agent.evaluation.paired import holm
 from vp_agent.evaluation.pairing import ComparisonError, compare
 from vp_agent.evaluation.reading import Evaluation, read_evaluations
 from vp_agent.evaluation.results import RESULTS
-from vp_agent.files import write_json, write_text
+from vp_agent.files import check_makeable, write_json, write_text
 from vp_agent.report.beside import beside_the_paper, rows_of
 from vp_agent.report.page import Page, Pair, html, markdown
 from vp_agent.report.results import view
@@ -34,6 +34,7 @@ def write_report(*paths: Path, out: Path | None = None) -> Path:
     evaluations = read_evaluations([Path(path) for path in paths])
     if out is None:
         out = evaluations[0].folder if len(paths) == 1 and Path(paths[0]).is_dir() else SEVERAL
+    check_makeable(out)
     its_own = len(paths) == 1 and out.resolve() == Path(paths[0]).resolve()
     if (out / JOURNAL).exists() and not its_own:
         raise OutputExistsError(
