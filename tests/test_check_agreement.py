@@ -10,7 +10,10 @@ from episode_damage import Copy, damage
 
 from vp_agent.train.check import find_damage
 
-pytestmark = pytest.mark.skipif(find_spec("lerobot") is None, reason="needs the extra lerobot")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("lerobot") is None, reason="needs the extra lerobot"),
+]
 
 # What is done to episodes 2 and 7 of ten (or to all), the check that finds it, and what it says.
 DAMAGE = [

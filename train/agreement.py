@@ -27,6 +27,7 @@ _WORSE, _BETTER = 2.0, 3.0  # error by the other episodes'; by that of what fits
 _CONTAMINATED = 1.5  # episodes that fit otherwise so much better are left out of a second fit
 _MOTIONS, _TAPS = 2, 4  # earlier motions and actions that Granger's test knows
 _SHARE = 0.6  # of the worth of the action that matters most: the first of so much
+_BEFORE = 0.45  # of it, at most, where an action is said to matter only after some steps
 
 
 @dataclass(frozen=True)
@@ -191,23 +192,30 @@ def first_action_that_matters(
 ) -> tuple[int, float]:
     """The lag L of the first action a[t - L] that matters for the motion m[t], and how much.
 
-    That is the log of the error without it by the error with it, given the motions
-    and the actions before it (Granger's test), summed over the motion's numbers.
+    That is the log of the error without it by the error with it, given the motions and the actions
+    before it (Granger's test), summed over the motion's numbers.
+
+    A demonstrator corrects what disturbs the arm, so the action *after* a motion tells of it, too;
+    but the motion that it causes then goes the other way. Such lags are passed over.
     """
-    worth = {}
+    worth, corrects = {}, {}
+    width = next(iter(actions.values())).shape[1]
     for lag in range(-reach, reach + 1):
-        parts = [_before(actions[e], motions[e], lag) for e in motions]
-        X, Y = (np.concatenate(part) for part in zip(*parts, strict=True))
-        if len(X) < 2 * X.shape[1]:
+        parts = [_around(actions[e], motions[e], lag) for e in motions]
+        newest, before, now, then = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if len(now) < 2 * (before.shape[1] + width):
             continue
-        newest = next(iter(actions.values())).shape[1]
-        without, with_it = (_unexplained(x, Y) + _FLOOR for x in (X[:, newest:], X))
-        worth[lag] = float(np.log(without / with_it).sum())
-    if not worth:
-        return 0, 0.0
-    most = max(worth.values())
-    first = min(lag for lag, log in worth.items() if log >= _SHARE * most)
-    return first, worth[first] if _is_clear(worth, first) else 0.0
+        news = newest - _fitted(before, newest)
+        without = _share(now - _fitted(before, now), now)
+        with_it = _share(now - _fitted(np.concatenate([newest, before], axis=1), now), now)
+        worth[lag] = float(np.log((without + _FLOOR) / (with_it + _FLOOR)).sum())
+        news = (news - news.mean(axis=0)) / (newest.std(axis=0) + 1e-9)
+        corrects[lag] = ((news.T @ now) * (news.T @ then)).sum() < 0
+    most = max(worth.values(), default=0.0)
+    for lag, log in worth.items():
+        if log >= _SHARE * most and not corrects[lag]:
+            return lag, log if _is_clear(worth, lag) else 0.0
+    return 0, 0.0
 
 
 def _is_clear(worth: dict[int, float], first: int) -> bool:
@@ -216,19 +224,25 @@ def _is_clear(worth: dict[int, float], first: int) -> bool:
     Fingers stop at an object some steps after they were told to close.
     """
     before = [log for lag, log in worth.items() if 0 <= lag < first]
-    return not before or max(before) < _SHARE / 2 * worth[first]
+    return not before or max(before) < _BEFORE * worth[first]
 
 
-def _before(a: np.ndarray, m: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (R, F) of the actions from lag `lag` on and of the motions before, and m (R, D)."""
+def _around(a: np.ndarray, m: np.ndarray, lag: int) -> tuple[np.ndarray, ...]:
+    """For steps t (R): a[t - lag]; actions and motions before; the motion m[t]; the next two."""
     first = max(_MOTIONS, lag + _TAPS - 1)
-    steps = np.arange(first, max(first, min(len(m), len(a) + lag)))
-    parts = [a[steps - lag - tap] for tap in range(_TAPS)]
-    return np.concatenate([*parts, *(m[steps - 1 - i] for i in range(_MOTIONS))], axis=1), m[steps]
+    steps = np.arange(first, max(first, min(len(m) - 2, len(a) + lag)))
+    earlier = [a[steps - lag - tap] for tap in range(1, _TAPS)]
+    before = np.concatenate([*earlier, *(m[steps - 1 - i] for i in range(_MOTIONS))], axis=1)
+    return a[steps - lag], before, m[steps], m[steps + 1] + m[steps + 2]
 
 
-def _unexplained(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
-    """Share of the variance of every number (D,) that a linear fit leaves."""
-    X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
+def _fitted(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """What a linear fit of Y (R, D) by X (R, F) gives."""
+    X, middle = X - X.mean(axis=0), Y.mean(axis=0)
     gram = X.T @ X + 1e-5 * len(X) * np.diag(X.var(axis=0) + 1e-9)
-    return ((Y - X @ np.linalg.solve(gram, X.T @ Y)) ** 2).mean(axis=0) / (Y.var(axis=0) + 1e-12)
+    return middle + X @ np.linalg.solve(gram, X.T @ (Y - middle))
+
+
+def _share(rest: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Share of the variance of every number (D,) that is left."""
+    return rest.var(axis=0) / (whole.var(axis=0) + 1e-12)

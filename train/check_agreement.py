@@ -87,9 +87,10 @@ def _actions(files: DatasetFiles, states: Recording, motion: str) -> Found:
     motions = scaled({e: np.diff(states[e], axis=0) for e in kept})
     shifts = round(_SHIFTS_S * files.fps)
     first, matters = first_action_that_matters(actions, motions, reach=shifts)
-    latest = 0 if _is_simulated(files) else int(_DELAY_S * files.fps)
+    simulated, exact = _origin(files)
+    latest = 0 if simulated else int(_DELAY_S * files.fps)
     expected = min(max(first, 0), latest)
-    if matters > _MATTERS and first != expected:
+    if matters > _MATTERS and not -(not exact) <= first <= latest:
         yield _all_shifted(files, actions, motions, (first, expected), motion)
         return
     taps = _taps(actions, expected)
@@ -120,8 +121,9 @@ def _all_shifted(
     wins = sum(np.nanmean(a) < np.nanmean(b) for a, b in zip(*errors, strict=True))
     found, before = (fit.mean_fit(as_found.usable) for fit in (as_found, as_expected))
     steps, when = abs(lag - expected), "late" if lag < expected else "early"
+    counted = f"{steps}" if _origin(files)[1] or lag > 0 else f"{steps - 1} or {steps}"
     what = (
-        f"all actions come {steps} step{'s'[: steps > 1]} too {when}: "
+        f"all actions come {counted} step{'s'[: steps > 1]} too {when}: "
         f"lag {lag:+d} explains {motion} better than lag {expected:+d} in {wins} of {len(motions)} "
         f"episodes; correlation {found:.2f} against {before:.2f}"
     )
@@ -156,14 +158,19 @@ def _explanation(suspect: Suspect, fits: str, what: str) -> str:
     )
 
 
-def _is_simulated(files: DatasetFiles) -> bool:
-    """Whether it says that it comes from a simulator, whose arm moves in the step of its action."""
+def _origin(files: DatasetFiles) -> tuple[bool, bool]:
+    """Whether a simulator made it, whose arm moves in the step of its action; and undisturbed.
+
+    Who corrects a disturbance tells of it by the action of the next step: then a shift by one step
+    and a correction look alike, and only from two steps on is a shift reported.
+    """
     try:
         notes = json.loads((files.root / "meta/vp_agent.json").read_text())
     except (OSError, ValueError):
         notes = {}
     action = files.info["features"]["action"].get("info") or {}
-    return bool(notes.get("env")) or "controller" in str(action.get("vp_agent"))
+    simulated = bool(notes.get("env")) or "controller" in str(action.get("vp_agent"))
+    return simulated, simulated and notes.get("noise") == 0
 
 
 def _components(thumbs: Recording, count: int) -> Recording:
