@@ -163,7 +163,23 @@ def _twice(name: str, column: str) -> Corruption:
     return corrupt
 
 
+def _notes(text: str) -> Corruption:
+    return lambda root: (root / "meta/vp_agent.json").write_text(text)
+
+
+def _fps_twice(root: Path) -> None:
+    path = root / "meta/info.json"
+    path.write_text(path.read_text().replace("{", '{"fps": 30, ', 1))
+
+
 REFUSED: dict[str, Corruption] = {
+    "notes that are no JSON": _notes("{"),
+    "notes of an unknown orientation": _notes('{"env_kwargs": {"transform": "diagonal"}}'),
+    "a key that comes twice": _fps_twice,
+    "actions of texts": info(lambda x: x["features"]["action"].update(dtype="string")),
+    "actions of an unknown type": info(lambda x: x["features"]["action"].update(dtype="float33")),
+    "states of bools": info(lambda x: x["features"]["observation.state"].update(dtype="bool")),
+    "a name no file can have": info(lambda x: x.update(video_path="v" * 5000 + "{video_key}")),
     # instructions
     "a task_index of two rows": tasks(cell("task_index", 1, 0)),
     "a task_index of one half": tasks(cell("task_index", 1, 0.5)),

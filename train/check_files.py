@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vp_agent.errors import DatasetError
 from vp_agent.train.clips import IMAGES
 from vp_agent.train.dataset_files import DatasetFiles, Unreadable
+from vp_agent.train.notes import FILE, read_notes
 
 Found = Iterator[tuple[str, str, str]]
 """Where, what, and how to mend it."""
@@ -205,3 +207,13 @@ def timestamps(files: DatasetFiles) -> Found:
         )
         fix = "correct fps in meta/info.json, or resample the episodes to a steady rate"
         yield f"{file_of_row(files, row)}, episode {episode}", what, fix
+
+
+def notes(files: DatasetFiles) -> Found:
+    """Orientation, render quality and meaning of the actions, where the dataset says them."""
+    try:
+        read_notes(files.root)
+    except Unreadable:
+        raise
+    except DatasetError as error:
+        yield str(files.root / FILE), str(error), "correct what is wrong, or remove the notes"

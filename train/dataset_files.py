@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vp_agent.errors import DatasetError, need
+from vp_agent.strict_json import once
 from vp_agent.train.clips import Clip, decode
 
 _STATE = "observation.state"
@@ -22,6 +23,7 @@ _EPISODE_COLUMNS = ("episode_index", "length", "dataset_from_index", "dataset_to
 _EPISODE_COLUMNS += ("data/chunk_index", "data/file_index")
 _MOST_HZ = 1e6  # no camera is faster, and whole numbers of JSON may be longer than any float
 _NO_FORMAT = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+_LONGEST_NAME = 255
 _PLACE = ("chunk_index", "file_index")  # what names an episode's file
 _COUNTS = ("frame_index", "episode_index", "index", "task_index")  # whole numbers of every row
 
@@ -37,7 +39,7 @@ class Unreadable(DatasetError):
 def read_json(file: Path) -> Any:
     """What a JSON file holds, or it is `Unreadable`."""
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(), object_pairs_hook=once)
     except FileNotFoundError:
         raise Unreadable(file, "is missing") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -78,6 +80,8 @@ def _check_feature(file: Path, name: str, feature: Any) -> None:
     whole = isinstance(shape, list) and all(type(x) is int and x > 0 for x in shape)
     if not isinstance(dtype, str) or not whole:
         raise Unreadable(file, f"feature {name!r} has dtype {dtype!r} and shape {shape!r:.60}")
+    if name in ("action", _STATE) and dtype not in ("float16", "float32", "float64"):
+        raise Unreadable(file, f"{name} has dtype {dtype!r:.60}, expected float32")
 
 
 class DatasetFiles:
@@ -227,7 +231,10 @@ class DatasetFiles:
 
     def _named(self, pattern: str, **numbers: Any) -> Path:
         try:
-            return self.root / self.info[pattern].format(**numbers)
+            path = Path(self.info[pattern].format(**numbers))
+            if max(map(len, path.parts), default=0) > _LONGEST_NAME:
+                raise ValueError("a name longer than a file's can be")
+            return self.root / path
         except _NO_FORMAT as error:  # of another version of the format
             info = self.root / "meta/info.json"
             raise Unreadable(info, f"{pattern} {self.info[pattern]!r} asks for {error}") from error

@@ -27,6 +27,7 @@ GATE_CHECKS: dict[str, Callable[[DatasetFiles], Found]] = {
     "statistics": check_values.statistics,
     "video headers": check_clips.video_headers,
     "stored images": check_clips.stored_images,
+    "notes": check_files.notes,
 }
 # Of a streamed dataset only the tables of meta/ are here.
 META_CHECKS = {

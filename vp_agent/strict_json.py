@@ -26,7 +26,7 @@ def read_strictly(path: Path) -> dict[str, Any]:
             raise ValueError(f"it is larger than {LARGEST_FILE >> 20} MiB")
         value = json.loads(
             path.read_text("utf-8"),
-            object_pairs_hook=_once,
+            object_pairs_hook=once,
             parse_constant=_constant,
             parse_float=_finite,
         )
@@ -38,7 +38,8 @@ def read_strictly(path: Path) -> dict[str, Any]:
     return value
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values, for `object_pairs_hook`; no key may come twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
