@@ -18,15 +18,18 @@ _plan_locks: "WeakKeyDictionary[nn.Module, threading.Lock]" = WeakKeyDictionary(
 
 
 @contextmanager
-def torch_defaults() -> Iterator[None]:
+def torch_defaults(*, device: bool = True) -> Iterator[None]:
     """Within the block, new weights are float32 and on the CPU; also a decorator.
 
-    The default dtype is the process's: other threads see it changed until the last block ends, so
-    this is for making models and for training, not for planning.
+    Without `device` they are where the caller's block says: `with torch.device("meta")` is how a
+    network is made by its shapes alone, at full size without its 9 GB. The default dtype is the
+    process's: other threads see it changed until the last block ends, so this is for making models
+    and for training, not for planning.
     """
     global _inside, _outer
     with ExitStack() as stack:
-        _default_device_is_cpu(stack)
+        if device:
+            _default_device_is_cpu(stack)
         with _entering:
             if not _inside:
                 _outer = torch.get_default_dtype()

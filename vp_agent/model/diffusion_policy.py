@@ -49,7 +49,7 @@ class NoisePredictor(nn.Module):
 class DiffusionPolicy(nn.Module):
     """Text tower, one image encoder per view and the noise predictor of one configuration."""
 
-    @torch_defaults()
+    @torch_defaults(device=False)
     def __init__(
         self, config: DiffusionPolicyConfig, *, tokenizer: CLIPTokenizer | None = None
     ) -> None:

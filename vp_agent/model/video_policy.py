@@ -35,7 +35,7 @@ GROUP_NORM_EPS = 1e-5  # the published U-Net's; diffusers mixes 1e-6 and 1e-5
 class VideoPolicy(nn.Module):
     """Video U-Net, VAE, text tower, adapter and action head of one configuration."""
 
-    @torch_defaults()
+    @torch_defaults(device=False)
     def __init__(
         self, config: VideoPolicyConfig, *, tokenizer: CLIPTokenizer | None = None
     ) -> None:
