@@ -8,7 +8,7 @@ from vp_agent.train.check_files import AGAIN, Found, leave_out
 from vp_agent.train.clips import Clip
 from vp_agent.train.dataset_files import DatasetFiles
 from vp_agent.train.pictures import image_size
-from vp_agent.train.recordings import recordings, robot_states, scaled, whole_clips
+from vp_agent.train.recordings import robot_states, scaled, whole_clips
 
 _STILL = 0.3  # grey levels that noise of the codec moves a thumbnail by
 _LIKE, _MORE = 0.5, 0.2  # correlation with the other episodes' mean picture
@@ -65,7 +65,7 @@ def frozen(files: DatasetFiles) -> Found:
 
 def hung(files: DatasetFiles) -> Found:
     """Stretches of the same picture while the state moves, though such motion shows elsewhere."""
-    states = robot_states(files) or recordings(files, ["action"])
+    states = robot_states(files)  # actions without one: an arm that is told to move may stand still
     moves = {e: np.diff(s, axis=0) for e, s in scaled(states).items()} if states else {}
     for clips in whole_clips(files).values():
         both = [e for e in clips if e in moves and len(moves[e]) == clips[e].length - 1 > 0]
