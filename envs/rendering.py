@@ -10,7 +10,6 @@ import atexit
 import importlib
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -185,33 +184,38 @@ def _free(gl: Any, context: Any) -> None:
         gl.free()
 
 
-_held = threading.local()  # the GL context that this thread works with
-
-
 @contextmanager
 def _current(gl: Any) -> Iterator[None]:
     """Makes `gl` this thread's context within the block; afterwards any thread may take it."""
-    outer = getattr(_held, "gl", None)  # this may be the garbage collector, amid another drawing
-    _held.gl = gl
+    restore = _restorer(gl)
     try:
         gl.make_current()
         yield
     finally:
-        _held.gl = outer
-        if outer is None:
-            _release(gl)
-        else:
-            outer.make_current()
+        restore()
 
 
-def _release(gl: Any) -> None:
-    """Leaves this thread without a context; MuJoCo has no word for it."""
+def _restorer(gl: Any) -> Callable[[], object]:
+    """Makes current again what is current now: another library's context, ours, or none.
+
+    robosuite's own renderer makes its context current once and counts on it. MuJoCo has no word
+    for any of this.
+    """
     backend: Any = sys.modules[type(gl).__module__]
     if hasattr(backend, "osmesa"):
-        backend.osmesa.OSMesaMakeCurrent(None, None, backend.GL.GL_FLOAT, 0, 0)
-    elif hasattr(backend, "EGL"):
+        osmesa = backend.osmesa
+        now = osmesa.OSMesaGetCurrentContext()
+        if not now:
+            return lambda: osmesa.OSMesaMakeCurrent(None, None, backend.GL.GL_FLOAT, 0, 0)
+        width, height, _, buffer = osmesa.OSMesaGetColorBuffer(now)
+        kind = osmesa.OSMesaGetIntegerv(osmesa.OSMESA_TYPE)
+        return lambda: osmesa.OSMesaMakeCurrent(now, buffer, kind, width, height)
+    if hasattr(backend, "EGL"):
         egl = backend.EGL
-        nothing = egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT
-        egl.eglMakeCurrent(backend.EGL_DISPLAY, *nothing)
-    elif hasattr(backend, "glfw"):
-        backend.glfw.make_context_current(None)
+        surfaces = [egl.eglGetCurrentSurface(side) for side in (egl.EGL_DRAW, egl.EGL_READ)]
+        now = egl.eglGetCurrentContext()
+        return lambda: egl.eglMakeCurrent(backend.EGL_DISPLAY, *surfaces, now)
+    if hasattr(backend, "glfw"):
+        window = backend.glfw.get_current_context()
+        return lambda: backend.glfw.make_context_current(window)
+    return lambda: None

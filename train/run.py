@@ -214,7 +214,7 @@ def _step(checkpoint: Path) -> int:
 def _object(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a checkpoint; a `ValueError` if it is damaged."""
     if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ValueError(f"{path.name} is no file")
+        raise OSError(f"{path.name} is no file")
     try:
         values = json.loads(path.read_text())
     except RecursionError as error:
