@@ -6,13 +6,13 @@ import numpy as np
 
 from vp_agent.train.check_files import AGAIN, Found, leave_out
 from vp_agent.train.dataset_files import Clip, DatasetFiles
-from vp_agent.train.recordings import recordings, robot_states, scaled, whole_clips
+from vp_agent.train.recordings import robot_states, scaled, whole_clips
 
 _STILL = 0.3  # grey levels that noise of the codec moves a thumbnail by
 _LIKE, _MORE = 0.5, 0.2  # correlation with the other episodes' mean picture
 _HUNG = 4  # changes from picture to picture in a row: 5 alike
-_STAYS = 0.15, 0.04  # each of them, and their mean, by that of a moving arm in this view
-_JUMP = 1.5  # the change after them, by the same: the arm has gone on meanwhile
+_STAYS = 0.15, 0.03  # each of them, and their mean, by that of a moving arm in this view
+_JUMP = 2.0  # the change after them, by the same: the arm has gone on meanwhile
 _FEW = 3  # clips of a view: fewer cannot tell which of them is wrong
 _COLOURED = 1.5  # grey levels between channels, where a view has colours at all
 _PALE = 0.15  # of the colour of the other episodes
@@ -63,7 +63,7 @@ def frozen(files: DatasetFiles) -> Found:
 
 def hung(files: DatasetFiles) -> Found:
     """Stretches of the same picture while the state moves, though such motion shows elsewhere."""
-    states = robot_states(files) or recordings(files, ["action"])
+    states = robot_states(files)  # actions without one: an arm that is told to move may stand still
     moves = {e: np.diff(s, axis=0) for e, s in scaled(states).items()} if states else {}
     for clips in whole_clips(files).values():
         both = [e for e in clips if e in moves and len(moves[e]) == clips[e].length - 1 > 0]
