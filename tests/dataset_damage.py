@@ -303,7 +303,7 @@ DAMAGE = [
     (wrong_totals, "totals", "total_episodes is 5, the tables have 4"),
     (view_that_info_does_not_list, "views", "videos/observation.images.right"),
     (view_that_no_episode_has, "views", "observation.images.top is listed"),
-    (fps_of_nothing, "unreadable file", "info.json: fps is 0, expected a positive number"),
+    (fps_of_nothing, "unreadable file", "info.json: fps is 0, expected above 0"),
     (feature_without_a_shape, "unreadable file", "'action' has no dtype or no shape"),
     (episodes_without_lengths, "unreadable file", f"{EPISODES}: no column 'length'"),
     (no_episodes, "unreadable file", f"{EPISODES}: it lists no episode"),

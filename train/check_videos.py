@@ -13,8 +13,8 @@ from vp_agent.train.recordings import robot_states, scaled, whole_clips
 _STILL = 0.3  # grey levels that noise of the codec moves a thumbnail by
 _LIKE, _MORE = 0.5, 0.2  # correlation with the other episodes' mean picture
 _HUNG = 4  # changes from picture to picture in a row: 5 alike
-_STAYS = 0.15, 0.04  # each of them, and their mean, by that of a moving arm in this view
-_JUMP = 1.5  # the change after them, by the same: the arm has gone on meanwhile
+_STAYS = 0.15, 0.03  # each of them, and their mean, by that of a moving arm in this view
+_JUMP = 2.0  # the change after them, by the same: the arm has gone on meanwhile
 _FEW = 3  # clips of a view: fewer cannot tell which of them is wrong
 _COLOURED = 1.5  # grey levels between channels, where a view has colours at all
 _PALE = 0.15  # of the colour of the other episodes

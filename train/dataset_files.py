@@ -112,7 +112,9 @@ class DatasetFiles:
             if not isinstance(info[name], kind) or isinstance(info[name], bool):
                 raise Unreadable(file, f"{name} is {info[name]!r:.60}")
         if not 0 < info["fps"] <= _MOST_HZ:
-            raise Unreadable(file, f"fps is {info['fps']!r:.60}, expected 0 to {_MOST_HZ:g}")
+            raise Unreadable(
+                file, f"fps is {info['fps']!r:.60}, expected above 0 and up to {_MOST_HZ:g}"
+            )
         return info
 
     @cached_property
