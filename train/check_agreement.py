@@ -101,7 +101,7 @@ def _actions(files: DatasetFiles, states: Recording, motion: str) -> Found:
     found = refined(taps, motions, shifts=shifts, turned=False)
     for suspect in found.suspects(shifts=shifts, turned=False):
         what = "its actions " + _explanation(suspect, "fit", motion)
-        where = f"{files.data_file(files.episodes.iloc[suspect.episode])}, episode "
+        where = f"{files.data_file(files.episode(suspect.episode))}, episode "
         yield where + str(suspect.episode), what, leave_out(files, suspect.episode)
 
 

@@ -24,7 +24,7 @@ def recordings(files: DatasetFiles, names: list[str]) -> Recording:
     if not names:
         return {}
     values = np.concatenate([files.columns[name] for name in names], axis=1).astype(np.float64)
-    parts = {e: values[files.rows_of(e)] for e in range(len(files.episodes))}
+    parts = {e: values[files.rows_of(e)] for e in files.episodes.index.tolist()}
     return {e: part for e, part in parts.items() if len(part) and np.isfinite(part).all()}
 
 

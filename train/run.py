@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from vp_agent.errors import AgentFolderError, ConfigError, OutputExistsError, VPAgentError
-from vp_agent.files import MANIFEST, read_object, sha256, write_json, write_text
+from vp_agent.files import MANIFEST, holds_anything, read_object, sha256, write_json, write_text
 from vp_agent.folder import check_manifest, fingerprint, is_beside
 from vp_agent.locate import locate
 from vp_agent.train.checkpoint import altered, doubtful, step_name
@@ -55,8 +55,7 @@ class Run:
         wanted["data_fingerprints"] = data_fingerprints(settings)
         path = self.folder / "config.json"
         if not settings.resume:
-            # Hidden: the lock, and what a kill may leave before there is anything else.
-            if any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
+            if holds_anything(self.folder):
                 raise OutputExistsError(f"{self.folder} exists; give --resume or another --out")
             write_json(path, wanted)
             return

@@ -160,6 +160,11 @@ def read_object(path: Path, *, error: type[VPAgentError], fix: str) -> dict[str,
     return value
 
 
+def holds_anything(folder: Path) -> bool:
+    """Whether a run folder is used; a lock, or what a kill leaves first, is hidden and no use."""
+    return folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()

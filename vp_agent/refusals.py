@@ -13,11 +13,10 @@ from vp_agent.errors import (
     UnknownNameError,
     closest,
 )
-from vp_agent.files import check_makeable
+from vp_agent.files import check_makeable, holds_anything
 from vp_agent.train.settings import TrainSettings
 
 _YARDSTICKS = ("hold-still", "random", "expert")
-_RUN_LOCK = ".lock"  # a refused start leaves it in a run folder
 
 
 def check_preset(name: str) -> None:
@@ -65,8 +64,7 @@ def check_training(settings: TrainSettings) -> None:
     """Refuses a used run folder, one that cannot be made, and what `check_sources` refuses."""
     out = settings.out
     check_makeable(out)
-    used = out.is_dir() and any(entry.name != _RUN_LOCK for entry in out.iterdir())
-    if used and not settings.resume:
+    if holds_anything(out) and not settings.resume:
         raise OutputExistsError(f"{out} exists; give --resume or another --out")
     if settings.resume and not (out / "config.json").is_file():
         raise ConfigError(f"{out} is not a run folder; drop --resume to start one")

@@ -1,4 +1,4 @@
-"""JSON of agent folders, read strictly: one object, every key once, finite numbers, real text."""
+"""JSON read strictly (agent folders, journals, datasets): every key once, finite numbers."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def read_strictly(path: Path) -> dict[str, Any]:
         value = json.loads(
             path.read_text("utf-8"),
             object_pairs_hook=once,
-            parse_constant=_constant,
+            parse_constant=no_constant,
             parse_float=_finite,
         )
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
@@ -47,7 +47,8 @@ def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _constant(text: str) -> float:
+def no_constant(text: str) -> float:
+    """Refuses NaN and Infinity, for `parse_constant`."""
     raise ValueError(f"{text} is no JSON number")
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from vp_agent.errors import VPAgentError
+from vp_agent.strict_json import no_constant, once
 from vp_agent.typed import Misfit, fit
 
 SCHEMA = 3
@@ -227,7 +228,7 @@ def parsed(line: bytes, where: str) -> EpisodeRecord:
     if len(line) > _MAX_LINE:
         raise JournalError(f"{where} has {len(line):,} bytes, which no episode has; {fix}")
     try:
-        values = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_number)
+        values = json.loads(line, object_pairs_hook=once, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise JournalError(
             f"{where} is damaged ({error!s:.100}); expected one JSON object per line; {fix}"
@@ -264,17 +265,6 @@ def _checked(line: bytes, values: dict[str, Any]) -> dict[str, Any]:
     ):
         raise Misfit("was changed after it had been written (its sha256 is another)")
     return {name: value for name, value in values.items() if name != "sha256"}
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a name stands twice in it")
-    return values
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
 
 
 def _is_flat(value: Any, depth: int) -> bool:
