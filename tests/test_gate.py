@@ -16,9 +16,11 @@ from vp_agent.errors import DatasetError
 from vp_agent.train import gate
 from vp_agent.train.check import TABLE_CHECKS, find_damage
 from vp_agent.train.dataset import Demonstrations
+from vp_agent.train.dataset_files import DatasetFiles
 from vp_agent.train.dataset_stats import dataset_stats
 from vp_agent.train.lerobot.training_data import open_theirs
 from vp_agent.train.mixture import open_mixture
+from vp_agent.train.recordings import recordings
 from vp_agent.train.show import ShowSettings, show
 
 CONFIG = SMALL.replace(frame_stride=1)
@@ -121,3 +123,11 @@ def test_nobody_reads_a_dataset_past_the_gate():
     folder = Path(gate.__file__).parent
     makers = {x.name for x in folder.rglob("*.py") if "DatasetFiles(" in x.read_text()}
     assert makers == {"gate.py", "check.py", "training_data.py"}
+
+
+def test_recordings_are_of_the_episodes_numbers_not_of_their_places(root):
+    REFUSED["a gap in the episodes, index kept"](root)
+    files = DatasetFiles(root)
+    numbers = files.episodes.index.tolist()
+    assert numbers != list(range(len(numbers)))
+    assert sorted(recordings(files, ["action"])) == numbers
